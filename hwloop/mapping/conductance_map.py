@@ -1,0 +1,110 @@
+"""The conductance map: what every station after ``map`` reads, in memory.
+
+One :class:`LayerMap` holds the tiles of one layer. Its matrix is the layer's weight in GEMM form,
+``[matrix_rows, matrix_cols]`` with rows = inputs = word lines and columns = outputs = bit lines, and
+
+    matrix[row_index[t, i], col_index[t, j]] = weight_per_siemens * (g[t, 0, 0, i, j] - g[t, 1, 0, i, j])
+
+for every used line; matrix entries that no tile holds are zero. A pruned cell has mask False, level
+code 0 and conductance 0 in both polarities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+POSITIVE, NEGATIVE = 0, 1
+UNUSED_LINE = -1
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """The tiles of one layer.
+
+    Attributes:
+        name: dotted module name in the network.
+        kind: ``linear`` or ``conv2d``.
+        weight_shape: shape of the module's weight.
+        groups: groups of the convolution (1 for a linear layer).
+        codes: level codes, uint8 ``[tiles, polarity=2, slice, rows, cols]``; 0 = pruned cell.
+        row_index: int32 ``[tiles, rows]``, matrix row of each word line, ``UNUSED_LINE`` where none.
+        col_index: int32 ``[tiles, cols]``, matrix column of each bit line, ``UNUSED_LINE`` where none.
+        weight_per_siemens: weight units per siemens of differential conductance.
+        input_scale: activation that the DAC's full-scale code stands for.
+        input_signed: True if activations can be negative; they are then read in two passes.
+        adc_bits: uint8 ``[tiles]``, ADC resolution of each tile in bits.
+        actual: programmed conductances in siemens, float32, shape of ``codes``; None before programming.
+    """
+
+    name: str
+    kind: str
+    weight_shape: tuple[int, ...]
+    groups: int
+    codes: torch.Tensor
+    row_index: torch.Tensor
+    col_index: torch.Tensor
+    weight_per_siemens: float
+    input_scale: float
+    input_signed: bool
+    adc_bits: torch.Tensor
+    actual: torch.Tensor | None = None
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Rows and columns of the layer's matrix in GEMM form."""
+        cols, *rest = self.weight_shape
+        rows = self.groups
+        for extent in rest:
+            rows *= extent
+        return rows, cols
+
+    @property
+    def tiles(self) -> int:
+        """Number of occupied tile positions; every position is one array per polarity and slice."""
+        return self.codes.shape[0]
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Bool ``[tiles, rows, cols]``: True where a weight is kept."""
+        return (self.codes != 0).any(dim=2).any(dim=1)
+
+
+@dataclass(frozen=True)
+class ConductanceMap:
+    """All layers of one network on one device card.
+
+    Attributes:
+        network: factory of the network, ``package.module:factory``.
+        card: name of the device card.
+        g_step: conductance between neighbouring levels, siemens; level ``k`` is ``k * g_step``.
+        array_shape: word lines and bit lines of one array.
+        layers: the layers in the order in which the network executes them.
+        digital: parameters and buffers that stay digital (biases, batch norm), by state-dict name.
+        attributes: further facts kept with the map, such as seed and recipe (JSON-compatible).
+    """
+
+    network: str
+    card: str
+    g_step: float
+    array_shape: tuple[int, int]
+    layers: dict[str, LayerMap]
+    digital: dict[str, torch.Tensor]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def target(self, layer: str, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+        """Target conductances of a layer in siemens, ``[tiles, polarity, slice, rows, cols]``."""
+        return self.layers[layer].codes.to(dtype) * self.g_step
+
+    @property
+    def tiles(self) -> int:
+        """Tile positions over all layers."""
+        return sum(layer.tiles for layer in self.layers.values())
+
+    @property
+    def arrays(self) -> int:
+        """Physical arrays over all layers: tile positions times polarities and slices."""
+        return sum(layer.codes.shape[:3].numel() for layer in self.layers.values())

@@ -1,0 +1,145 @@
+"""Recipes: TOML files that hold every choice of a run, checked before anything starts."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from device_models.card import CardError, parse_card, read_toml
+from device_models.wire_table import wire_resistance
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Network(_Section):
+    """Which network, and weights to start from (empty: train it)."""
+
+    factory: str = Field(default="hwloop.networks:lenet", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    weights: str = ""
+
+
+class Data(_Section):
+    """Which images, and how many training images are held back for every choice made on the way."""
+
+    name: str = "mnist"
+    validation: int = Field(default=5000, ge=0)
+
+
+class Train(_Section):
+    """Training of the dense network."""
+
+    epochs: int = Field(default=8, ge=0, le=1000)
+    batch: int = Field(default=128, ge=1, le=65536)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+
+
+class Keep(_Section):
+    """What a layer keeps: counts of filters (matrix columns), matrix rows, and crossbar blocks."""
+
+    filters: int | None = Field(default=None, ge=1)
+    rows: int | None = Field(default=None, ge=1)
+    blocks: int | None = Field(default=None, ge=1)
+
+
+class Prune(_Section):
+    """ADMM with memristor constraint sets, masked mapping and masked retraining."""
+
+    method: Literal["admm"] = "admm"
+    rounds: int = Field(default=4, ge=1, le=1000)
+    epochs_per_round: int = Field(default=1, ge=1, le=1000)
+    rho: float = Field(default=1e-3, gt=0)
+    rho_growth: float = Field(default=3.0, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    retrain_epochs: int = Field(default=6, ge=0, le=1000)
+    retrain_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    keep: dict[str, Keep] = Field(default_factory=dict)
+
+
+class Quantize(_Section):
+    """Training with weights on the card's levels after they are projected."""
+
+    epochs: int = Field(default=2, ge=0, le=1000)
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+
+
+class HardwareChoice(_Section):
+    """The arrays: device card, size, wires and converters."""
+
+    card: str = "rram-neurram"
+    rows: int = Field(default=64, ge=1, le=1024)
+    cols: int = Field(default=64, ge=1, le=1024)
+    node: str = "45nm"
+    cell: Literal["1t1r", "crosspoint"] = "1t1r"
+    driver: float = Field(default=100.0, ge=0)
+    sense: float = Field(default=100.0, ge=0)
+    dac_bits: int = Field(default=8, ge=1, le=16)
+
+    @model_validator(mode="after")
+    def _known_wires(self) -> HardwareChoice:
+        wire_resistance(self.node, self.cell)
+        return self
+
+
+class Spice(_Section):
+    """How many tiles, and how many input vectors of each, ngspice checks."""
+
+    tiles: int = Field(default=4, ge=0)
+    inputs: int = Field(default=2, ge=1)
+
+
+class Retrain(_Section):
+    """Retraining with the hardware in the forward pass."""
+
+    epochs: int = Field(default=2, ge=0, le=1000)
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    batch: int = Field(default=128, ge=1, le=65536)
+
+
+class Evaluate(_Section):
+    """Evaluation on freshly programmed device instances."""
+
+    instances: int = Field(default=10, ge=1, le=10000)
+    images: int = Field(default=10000, ge=1)
+    batch: int = Field(default=500, ge=1, le=65536)
+
+
+class Recipe(_Section):
+    """Every choice of one run."""
+
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    network: Network = Network()
+    data: Data = Data()
+    train: Train = Train()
+    prune: Prune = Prune()
+    quantize: Quantize = Quantize()
+    hardware: HardwareChoice = HardwareChoice()
+    spice: Spice = Spice()
+    retrain: Retrain = Retrain()
+    evaluate: Evaluate = Evaluate()
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; the message names the file, the field and the fix."""
+
+
+def load_recipe(path: str | Path | None = None) -> Recipe:
+    """Read a recipe from a TOML file, or the shipped ``lenet-mnist`` recipe when ``path`` is None.
+
+    Raises:
+        RecipeError: naming the file and the field.
+    """
+    try:
+        if path is None:
+            text = (resources.files("hwloop") / "recipes" / "lenet-mnist.toml").read_text("utf-8")
+            data: dict[str, Any] = tomllib.loads(text)
+            return parse_card(Recipe, data, "lenet-mnist")
+        return parse_card(Recipe, read_toml(Path(path)), str(path))
+    except CardError as error:
+        raise RecipeError(str(error)) from error
