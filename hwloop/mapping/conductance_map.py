@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from device_models.card import DeviceCard
+
 POSITIVE, NEGATIVE = 0, 1
 UNUSED_LINE = -1
 
@@ -79,8 +81,7 @@ class ConductanceMap:
 
     Attributes:
         network: factory of the network, ``package.module:factory``.
-        card: name of the device card.
-        g_step: conductance between neighbouring levels, siemens; level ``k`` is ``k * g_step``.
+        card: the device card, whole: a map is understood, programmed and read without any other file.
         array_shape: word lines and bit lines of one array.
         layers: the layers in the order in which the network executes them.
         digital: parameters and buffers that stay digital (biases, batch norm), by state-dict name.
@@ -88,12 +89,16 @@ class ConductanceMap:
     """
 
     network: str
-    card: str
-    g_step: float
+    card: DeviceCard
     array_shape: tuple[int, int]
     layers: dict[str, LayerMap]
     digital: dict[str, torch.Tensor]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def g_step(self) -> float:
+        """Conductance between neighbouring levels, siemens; level ``k`` is ``k * g_step``."""
+        return self.card.g_step
 
     def target(self, layer: str, dtype: torch.dtype = torch.float64) -> torch.Tensor:
         """Target conductances of a layer in siemens, ``[tiles, polarity, slice, rows, cols]``."""
