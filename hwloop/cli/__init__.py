@@ -1,0 +1,3 @@
+"""The ``hwloop`` command."""
+
+from .app import main as main

@@ -1,0 +1,5 @@
+"""``python -m hwloop`` is the ``hwloop`` command."""
+
+from hwloop.cli import main
+
+main()

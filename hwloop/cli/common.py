@@ -1,0 +1,111 @@
+"""What all commands share: one-line errors, JSON on stdout, notes on stderr, and progress with time left."""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typer.core import TyperGroup
+
+console = Console(stderr=True, highlight=False)
+"""Progress and notes. Standard output belongs to results."""
+
+output = Console(highlight=False)
+"""Results that people read: tables and paths."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+def fail(message: str) -> NoReturn:
+    """Print ``error: message`` as one line on stderr and exit with 1."""
+    console.print("[bold red]error:[/]", end=" ")
+    console.print(" ".join(message.split()), markup=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def note(message: str) -> None:
+    """Print one plain line on stderr."""
+    console.print(message, markup=False, soft_wrap=True)
+
+
+def emit_json(value: Any) -> None:
+    """Print ``value`` as one JSON object on stdout; infinite and undefined numbers are an error."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+class OneLineErrors(TyperGroup):
+    """Command group that turns the errors of bad input into one line and exit status 1.
+
+    Bad input raises ``ValueError`` (or a subclass) with a message that names the file and the fix, or
+    ``OSError`` on a path. Anything else is a fault of hwloop and keeps its traceback.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; errors of bad input end as one line."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            name = f"{error.filename}: " if error.filename is not None else ""
+            fail(f"{name}{error.strerror or error}")
+        except ValueError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail("interrupted; the same command goes on where it stopped")
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """Return a typer app whose errors are one line; sub-apps and the main one are all made here."""
+    return typer.Typer(cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, **settings)
+
+
+class TerminalProgress:
+    """Shows how far each station is: a bar with time left on a terminal, one plain line per station elsewhere.
+
+    Implements :class:`hwloop.progress.Progress`. Use as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._station = ""
+
+    def __enter__(self) -> TerminalProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def begin(self, station: str) -> None:
+        """A station starts."""
+        self._station = station
+        self._task = self._bars.add_task(station, total=1.0, detail="")
+
+    def update(self, fraction: float, detail: str = "") -> None:
+        """The running station is ``fraction`` (0 to 1) done."""
+        if self._task is not None:
+            self._bars.update(self._task, completed=fraction, detail=detail)
+
+    def end(self, result: str) -> None:
+        """The running station is done; ``result`` is its outcome in a few words."""
+        if self._task is not None:
+            self._bars.update(self._task, completed=1.0, detail=result)
+            self._task = None
+        if not console.is_terminal:
+            note(f"{self._station}: {result}")
