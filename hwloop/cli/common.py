@@ -65,7 +65,7 @@ def new_app(**settings: Any) -> typer.Typer:
 
 
 class TerminalProgress:
-    """Shows how far each station is: a bar with time left on a terminal, one plain line per station elsewhere.
+    """Shows how far each station is: a bar with time left on a terminal, elsewhere one plain line each.
 
     Implements :class:`hwloop.progress.Progress`. Use as a context manager.
     """

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
 from .common import JsonOption, emit_json, output
@@ -52,8 +53,8 @@ def doctor(as_json: JsonOption = False) -> None:
     for heading in ("", "found", "needed for", "if missing"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        state = f"[green]{finding.version}[/]" if finding.found else "[yellow]missing[/]"
-        table.add_row(finding.name, state, finding.needed_for, "" if finding.found else finding.fix)
+        state = f"[green]{escape(finding.version)}[/]" if finding.found else "[yellow]missing[/]"
+        table.add_row(finding.name, state, finding.needed_for, "" if finding.found else escape(finding.fix))
     output.print(table)
 
 
@@ -100,7 +101,9 @@ def _libngspice() -> Finding:
     except (OSError, AttributeError) as error:
         return Finding("libngspice", False, "", needed_for, f"{name} cannot be loaded: {error}")
     version = re.search(r"ngspice-(\S+)", banner)
-    return Finding("libngspice", True, f"{version.group(1) if version else 'unknown'} ({name})", needed_for, "")
+    return Finding(
+        "libngspice", True, f"{version.group(1) if version else 'unknown'} ({name})", needed_for, ""
+    )
 
 
 def _libngspice_banner(name: str) -> str:
