@@ -1,0 +1,54 @@
+"""What the solver accepts: errors that name the figure, the tile and the cell."""
+
+from __future__ import annotations
+
+import torch
+
+
+def check_conductance(g: torch.Tensor) -> None:
+    """Raise unless ``g`` is a float32 or float64 tensor ``[..., rows, cols]`` of finite, non-negative siemens."""
+    if not isinstance(g, torch.Tensor):
+        raise TypeError(f"conductances must be a torch.Tensor, not {type(g).__name__}")
+    if g.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"conductances must be float32 or float64, not {g.dtype}")
+    if g.dim() < 2 or 0 in g.shape[-2:]:
+        raise ValueError(
+            f"conductances need shape [..., rows, cols] with at least one cell, not {list(g.shape)}"
+        )
+    values = g.detach()
+    # One pass in the good case: a sum is NaN or infinite as soon as one term is (two huge terms may also make it so;
+    # the second look then finds nothing).
+    if values.numel() and not (values.min() >= 0 and torch.isfinite(values.sum())):
+        bad = ~(torch.isfinite(values) & (values >= 0))
+        if bad.any():
+            raise ValueError(
+                f"conductance {_first(values, bad)}: conductances must be finite and not negative (in siemens)"
+            )
+
+
+def check_resistance(name: str, value: torch.Tensor) -> None:
+    """Raise unless every entry of ``value`` is zero, positive or infinite."""
+    values = value.detach()
+    bad = ~(values >= 0)
+    if bad.any():
+        raise ValueError(f"{name} {_first(values, bad)}: resistances must not be negative or NaN (in ohm)")
+
+
+def check_shape(name: str, value: torch.Tensor, lead: tuple[int, ...], trail: tuple[int, ...]) -> None:
+    """Raise unless ``value`` has shape ``[*lead, batch, *trail]``."""
+    if tuple(value.shape[: len(lead)]) != lead or tuple(value.shape[len(lead) + 1 :]) != trail:
+        want = ", ".join(str(n) for n in (*lead, "batch", *trail))
+        raise ValueError(f"{name} has shape {list(value.shape)}, but this array needs [{want}]")
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name} {_first(value, ~torch.isfinite(value))}: values must be finite")
+
+
+def _first(values: torch.Tensor, bad: torch.Tensor) -> str:
+    """Describe the first bad entry, as ``is -1.0 at tile [2] cell (3, 5)``."""
+    index = tuple(int(i) for i in bad.nonzero()[0])
+    where = ""
+    if len(index) > 2:
+        where += f" at tile {list(index[:-2])}"
+    if index:
+        where += f" at cell {index[-2:]}" if len(index) >= 2 else f" at line {index[0]}"
+    return f"is {values[index].item()!r}{where}"

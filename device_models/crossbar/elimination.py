@@ -1,0 +1,217 @@
+"""Exact elimination of a crossbar column by column, in batched torch operations.
+
+Each bit line is a ladder, so the cells of one column seen from their word lines are a dense positive coupling with
+a closed form. Columns are then eliminated from the far end towards the drivers, one block of word-line nodes each.
+Every matrix here is a diagonally dominant M-matrix kept as its non-negative couplings and its non-negative
+conductance to ground, never as its diagonal: then nothing is ever subtracted and each entry is accurate to
+rounding, whatever the spread of the resistances (Alfa, Xue, Ye, Math. Comp. 71, 2002; the idea is the GTH
+algorithm of Grassmann, Taksar, Heyman, Oper. Res. 33, 1985).
+
+Shapes: T tiles, R rows, C columns, B inputs. All conductances are relative to the largest cell of their tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+# A segment below this resistance (relative to the largest cell) cannot be told from an ideal one in the format.
+SHORT = {torch.float64: 1e-24, torch.float32: 1e-12}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A batch of tiles in normalised form, ``[T, R, C]`` each; ``scale`` ``[T]`` in siemens undoes it."""
+
+    cell: torch.Tensor
+    word: torch.Tensor
+    bit: torch.Tensor
+    scale: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Bit lines as resistor ladders: ``pivot`` = diagonal of the inverse, ``ratio`` = step from a row to the next.
+
+    ``inverse[i, k] = ratio[i] * inverse[i + 1, k]`` for i < k, and it is symmetric.
+    """
+
+    pivot: torch.Tensor
+    ratio: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """Result of :func:`eliminate`.
+
+    ``transfer`` ``[T, R, C]`` is the effective conductance and ``driver_ground`` ``[T, R]`` its sum over the senses;
+    ``inverses`` holds per column the inverse ``[T, R, R]`` of the word-line block with everything right of it
+    eliminated, and ``outputs`` per column j the current ``[T, C - j, R]`` into senses j.. per ampere injected there
+    (both empty unless kept).
+    """
+
+    transfer: torch.Tensor
+    driver_ground: torch.Tensor
+    inverses: list[torch.Tensor]
+    outputs: list[torch.Tensor]
+
+
+def normalise(g: torch.Tensor, r_word: torch.Tensor, r_bit: torch.Tensor) -> Network:
+    """Scale tiles ``[T, R, C]`` (siemens, ohm) so that the largest cell of each is 1."""
+    largest = g.amax(dim=(1, 2))
+    scale = torch.where(largest > 0, largest, 1.0)
+    by = scale[:, None, None]
+    short = SHORT[g.dtype]
+    return Network(g / by, 1 / (r_word * by).clamp_min(short), 1 / (r_bit * by).clamp_min(short), scale)
+
+
+def mirror(x: torch.Tensor) -> torch.Tensor:
+    """Reflect an array about its anti-diagonal: word lines become bit lines and drivers become senses.
+
+    By reciprocity the mirrored array, with ``word`` and ``bit`` exchanged, has the mirrored transfer.
+    """
+    return x.flip(-1, -2).mT
+
+
+def ladders(net: Network) -> Ladder:
+    """Solve all bit lines ``[T, R, C]`` as ladders, by sums, products and quotients of positive terms only."""
+    cell, bit = net.cell, net.bit
+    rows = cell.shape[1]
+    above = [cell[:, 0]]  # conductance from a node upwards, its own cell included
+    for i in range(1, rows):
+        above.append(cell[:, i] + _series(above[-1], bit[:, i - 1]))
+    below = [bit[:, rows - 1]]  # from a node downwards, its own cell excluded
+    for i in range(rows - 2, -1, -1):
+        below.append(_series(bit[:, i], below[-1] + cell[:, i + 1]))
+    up, down = torch.stack(above, 1), torch.stack(below[::-1], 1)
+    return Ladder(pivot=_reciprocal(up + down), ratio=bit * _reciprocal(bit + up))
+
+
+def ladder_inverse(ladder: Ladder, j: int) -> torch.Tensor:
+    """Inverse ``[T, R, R]`` of the conductance matrix of bit line j."""
+    ratio, pivot = ladder.ratio[:, :, j], ladder.pivot[:, :, j]
+    rows = ratio.shape[1]
+    above = torch.ones(rows, rows, dtype=torch.bool, device=ratio.device).triu(1)
+    steps = torch.where(above, ratio[:, :, None], 1.0)
+    upper = steps.flip(1).cumprod(1).flip(1).triu() * pivot[:, None, :]
+    return upper + upper.triu(1).mT
+
+
+def grounded_inverse(coupling: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
+    """Invert ``diag(ground + coupling.sum(-1)) - coupling`` by halves, without subtractions.
+
+    Args:
+        coupling: ``[T, n, n]``, symmetric and non-negative; its diagonal is ignored.
+        ground: ``[T, n]``, non-negative. A node without any path to ground gets a zero row.
+    """
+    n = ground.shape[-1]
+    if n == 1:
+        return _reciprocal(ground)[..., None]
+    h = n // 2
+    cross = coupling[:, :h, h:]
+    first = grounded_inverse(coupling[:, :h, :h], ground[:, :h] + cross.sum(-1))
+    spread = first @ cross  # voltages of the first half per volt at the second
+    second = grounded_inverse(
+        coupling[:, h:, h:] + cross.mT @ spread, ground[:, h:] + (ground[:, None, :h] @ spread)[:, 0]
+    )
+    corner = spread @ second
+    return torch.cat(
+        [torch.cat([first + corner @ spread.mT, corner], 2), torch.cat([corner.mT, second], 2)], dim=1
+    )
+
+
+def eliminate(net: Network, ladder: Ladder, keep: bool) -> Elimination:
+    """Eliminate every node of the array, column C-1 first; ``keep`` the blocks for solves and gradients."""
+    rows, cols = net.cell.shape[1:]
+    inverses: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
+    inverse = output = ground = net.cell  # replaced in the first round
+    for j in range(cols - 1, -1, -1):
+        cell, bit_inverse = net.cell[:, :, j], ladder_inverse(ladder, j)
+        coupling = cell[:, :, None] * bit_inverse * cell[:, None, :]
+        to_sense = (cell * bit_inverse[:, :, rows - 1] * net.bit[:, rows - 1, j, None])[:, None]
+        if j < cols - 1:
+            word = net.word[:, :, j + 1]
+            coupling = coupling + word[:, :, None] * inverse * word[:, None, :]
+            to_sense = torch.cat([to_sense, output * word[:, None, :]], 1)
+        ground = to_sense.sum(1)
+        inverse = grounded_inverse(coupling, net.word[:, :, j] + ground)
+        output = to_sense @ inverse
+        if keep:
+            inverses.append(inverse)
+            outputs.append(output)
+    first = net.word[:, :, 0]
+    driver_ground = first * (inverse @ ground[:, :, None])[:, :, 0]
+    return Elimination((output * first[:, None, :]).mT, driver_ground, inverses[::-1], outputs[::-1])
+
+
+def solve(
+    net: Network, ladder: Ladder, inverses: list[torch.Tensor], word_in: torch.Tensor, bit_in: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Voltages ``[T, B, R, C]`` of word-line and bit-line nodes for currents injected at them (normalised)."""
+    cols = net.cell.shape[2]
+    total: list[torch.Tensor] = []
+    for j in range(cols - 1, -1, -1):
+        here = word_in[..., j] + (bit_in[..., j] @ ladder_inverse(ladder, j)) * net.cell[:, None, :, j]
+        if total:
+            here = here + (total[-1] @ inverses[j + 1]) * net.word[:, None, :, j + 1]
+        total.append(here)
+    total.reverse()
+    word_v, bit_v = torch.empty_like(word_in), torch.empty_like(bit_in)
+    for j in range(cols):
+        rhs = total[j]
+        if j:
+            rhs = rhs + net.word[:, None, :, j] * word_v[..., j - 1]
+        word_v[..., j] = rhs @ inverses[j]
+        bit_v[..., j] = (bit_in[..., j] + net.cell[:, None, :, j] * word_v[..., j]) @ ladder_inverse(
+            ladder, j
+        )
+    return word_v, bit_v
+
+
+def gradient(net: Network, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Adjoint of the normalised transfer: gradients ``[T, R, C]`` for cell, word-line and bit-line figures.
+
+    By Tellegen's theorem d transfer[i, l] / d(cell) = - drop_i * drop_l, with drop_i the voltage across the cell when
+    driver i is at 1 V and drop_l when sense l is. ``grad`` is folded into the first set, so one pair of fields per
+    sense line is enough. For a segment the currents through it replace the drops (its gradient is with respect to
+    resistance); they come from Kirchhoff's current law, so an ideal conductor is no special case.
+    """
+    rows, cols = net.cell.shape[1:]
+    ladder = ladders(net)
+    done = eliminate(net, ladder, keep=True)
+    first = net.word[:, :, 0]
+    sources = grad.mT  # [T, C, R]: driver voltages of the C forward fields
+    mutual = first[:, :, None] * done.inverses[0] * first[:, None, :]
+    mutual = mutual - torch.diag_embed(mutual.diagonal(dim1=1, dim2=2))
+    forward_current = sources * (mutual.sum(2) + done.driver_ground)[:, None] - sources @ mutual
+    adjoint_current = -done.transfer.mT
+    d_cell, d_word, d_bit = (torch.empty_like(net.cell) for _ in range(3))
+    forward, adjoint = sources, torch.zeros_like(sources)
+    for j in range(cols):
+        word, cell, bit_inverse = net.word[:, None, :, j], net.cell[:, None, :, j], ladder_inverse(ladder, j)
+        forward = (word * forward) @ done.inverses[j]
+        adjoint = (word * adjoint) @ done.inverses[j]
+        adjoint[:, j:] += done.outputs[j]
+        forward_drop = forward - (cell * forward) @ bit_inverse
+        adjoint_bit = (cell * adjoint) @ bit_inverse
+        adjoint_bit[:, j] += net.bit[:, rows - 1, j, None] * bit_inverse[:, rows - 1]
+        adjoint_drop = adjoint - adjoint_bit
+        forward_cell, adjoint_cell = cell * forward_drop, cell * adjoint_drop
+        d_cell[:, :, j] = -(forward_drop * adjoint_drop).sum(1)
+        d_word[:, :, j] = (forward_current * adjoint_current).sum(1)
+        d_bit[:, :, j] = (forward_cell.cumsum(2) * adjoint_cell.cumsum(2)).sum(1)
+        forward_current = forward_current - forward_cell
+        adjoint_current = adjoint_current - adjoint_cell
+    return d_cell, d_word, d_bit
+
+
+def _reciprocal(x: torch.Tensor) -> torch.Tensor:
+    """1/x, and 0 where nothing is connected (x = 0)."""
+    return torch.where(x > 0, 1 / torch.where(x > 0, x, 1.0), 0.0)
+
+
+def _series(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Conductance of a and b in series."""
+    return a * (b * _reciprocal(a + b))
