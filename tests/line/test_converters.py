@@ -19,7 +19,7 @@ def test_bits_are_the_tinyadc_formula(cells: int, levels: int, dac_bits: int) ->
 
 
 def test_bits_of_the_published_table() -> None:
-    """TinyADC's example of 1-bit DAC and 2-bit cells: l = 128 to 1 takes 9 to 2 bits, 8 to 1 with 1-bit cells."""
+    """TinyADC: 1-bit DAC, l = 128 to 1 takes 9 to 2 bits with 2-bit cells and 8 to 1 with 1-bit cells."""
     cells = [128, 64, 32, 16, 8, 4, 2, 1]
     assert [lossless_bits(n, 3) for n in cells] == [9, 8, 7, 6, 5, 4, 3, 2]
     assert [lossless_bits(n, 1) for n in cells] == [8, 7, 6, 5, 4, 3, 2, 1]
@@ -56,7 +56,7 @@ def test_adc_rounds_to_the_nearest_and_saturates_at_both_ends() -> None:
 def test_dac_is_within_half_a_step_inside_its_range(bits: int) -> None:
     x = torch.linspace(0, 2.5, 1001, dtype=torch.float64)
     step = 2.5 / (2**bits - 1)
-    assert ((dac_codes(x, 2.5, bits) * step - x).abs() <= step / 2 * (1 + 1e-9)).all()
+    assert ((dac_codes(x, 2.5, bits).double() * step - x).abs() <= step / 2 * (1 + 1e-9)).all()
     assert dac_codes(torch.tensor([-1.0, 7.0]), 2.5, bits).tolist() == [0, 2**bits - 1]
 
 

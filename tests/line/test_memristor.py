@@ -49,12 +49,9 @@ def test_tiles_draw_the_same_devices_alone_and_together() -> None:
 def test_seed_instance_layer_and_tile_each_give_other_devices() -> None:
     target = torch.full((2, 100, 100), 20e-6, dtype=torch.float64)
     first = program(target, CARD, 1, 0, "fc")
-    others = [
-        program(target, CARD, 2, 0, "fc"),
-        program(target, CARD, 1, 1, "fc"),
-        program(target, CARD, 1, 0, "b"),
-    ]
-    for other in (*(draw[0] for draw in others), first[1]):
+    names = [(2, 0, "fc"), (1, 1, "fc"), (1, 0, "conv")]
+    others = [program(target, CARD, *name)[0] for name in names]
+    for other in (*others, first[1]):
         correlation = np.corrcoef(first[0].flatten(), other.flatten())[0, 1]
         assert abs(correlation) < 4 / 100
 
