@@ -1,0 +1,88 @@
+"""Masks: which weights are kept, and which of those can reach an output at all."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from device_models import torch_stream
+from hwloop.networks import crossbar_layers, from_matrix, to_matrix
+
+Masks = dict[str, torch.Tensor]
+
+PROBE_IMAGES = 16
+PROBES = 4
+
+
+def full_masks(net: nn.Module) -> Masks:
+    """Return the masks of a network that nobody pruned: True wherever a layer's matrix has a weight."""
+    return {
+        name: to_matrix(layer, torch.ones_like(layer.weight)).bool()
+        for name, layer in crossbar_layers(net).items()
+    }
+
+
+def apply_masks(net: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    """Set pruned weights to zero, and with them the bias of every column that has no weight left.
+
+    Args:
+        net: the network, changed in place.
+        masks: bool ``[rows, cols]`` in GEMM form for each crossbar layer, True = kept.
+    """
+    with torch.no_grad():
+        for name, layer in crossbar_layers(net).items():
+            mask = masks[name].to(layer.weight.device)
+            layer.weight.mul_(from_matrix(layer, mask).to(layer.weight.dtype))
+            if layer.bias is not None:
+                layer.bias.mul_(mask.any(0))
+
+
+def without_unused_paths(
+    net: nn.Module, masks: Mapping[str, torch.Tensor], image_shape: tuple[int, ...]
+) -> Masks:
+    """Drop rows whose inputs are always zero and columns that no output depends on (Tiny-but-Accurate, 2020).
+
+    A filter without weights and bias gives zeros, so the rows that it feeds in the next layers do nothing;
+    and a filter whose rows are all dropped does nothing either. Instead of following the graph, a copy of
+    the network with random weights in place of the kept ones is run forwards and backwards on random images:
+    a row or column whose weights all get a gradient of exactly zero is on no path. This holds for any
+    wiring, and it leaves alone what is not exactly zero, such as a channel that batch norm shifts.
+
+    Args:
+        net: the network; not changed.
+        masks: bool ``[rows, cols]`` for each crossbar layer.
+        image_shape: shape of one input.
+    """
+    probe = copy.deepcopy(net).double().eval()
+    layers = crossbar_layers(probe)
+    device = next(probe.parameters()).device
+    generator = torch_stream(0, "unused paths")
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
+
+    current = {name: mask.clone() for name, mask in masks.items()}
+    while True:
+        used = {name: torch.zeros_like(mask) for name, mask in current.items()}
+        for _ in range(PROBES):
+            with torch.no_grad():
+                for name, layer in layers.items():
+                    fan_in = current[name].sum(0).max().clamp(min=1)
+                    layer.weight.copy_(random(*layer.weight.shape) * (2 / fan_in) ** 0.5)
+                    if layer.bias is not None:
+                        layer.bias.copy_(0.1 * random(len(layer.bias)))
+            apply_masks(probe, current)
+            probe.zero_grad()
+            outputs = probe(random(PROBE_IMAGES, *image_shape))
+            (outputs * random(*outputs.shape)).sum().backward()
+            for name, layer in layers.items():
+                if layer.weight.grad is not None:
+                    reached = to_matrix(layer, layer.weight.grad) != 0
+                    used[name] |= reached.any(1, keepdim=True) & reached.any(0, keepdim=True)
+        pruned = {name: mask & used[name].to(mask.device) for name, mask in current.items()}
+        if all(torch.equal(pruned[name], current[name]) for name in pruned):
+            return pruned
+        current = pruned

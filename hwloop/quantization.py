@@ -1,0 +1,168 @@
+"""Quantization: masked weights onto the levels of a device card.
+
+A kept weight is a formed cell, so its level is one of ``±1 … ±levels``; a pruned weight is an absent cell and
+stays zero. All weights of a layer share one scale: ``weight = scale * code``. Biases stay digital.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from hwloop import recipe
+from hwloop.datasets import Dataset
+from hwloop.networks import crossbar_layers, from_matrix, to_matrix
+from hwloop.pruning import LevelSet
+from hwloop.training.fit import EpochRecord, cosine, fit
+
+SCALE_CANDIDATES = 256
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """Level codes of one layer.
+
+    Attributes:
+        codes: int8 ``[rows, cols]`` in GEMM form; 0 = pruned, otherwise from 1 to the card's levels, signed.
+        scale: weight units of one level; a float32 value.
+    """
+
+    codes: torch.Tensor
+    scale: float
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        """Weights in GEMM form, float32 ``[rows, cols]``."""
+        return self.codes.float() * self.scale
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantization gives; the network itself carries exactly ``scale * code``.
+
+    Attributes:
+        layers: level codes and scale of each crossbar layer.
+        records: one for each epoch of training on the levels.
+    """
+
+    layers: dict[str, QuantizedLayer]
+    records: list[EpochRecord]
+
+
+class _OnLevels(nn.Module):
+    """Forward: the nearest levels. Backward: as if the weights had stayed (straight-through estimator)."""
+
+    mask: torch.Tensor
+
+    def __init__(self, level_set: LevelSet, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.level_set = level_set
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the levels of the kept weights, and zero for the others."""
+        # The difference is zero in value, so the result is on its level to the last bit.
+        return self.mask * (self.level_set.project(weight).detach() + (weight - weight.detach()))
+
+
+def best_scale(matrix: torch.Tensor, levels: int) -> float:
+    """Return the scale that puts the nonzero entries of ``matrix`` on levels with the least squared error.
+
+    The error has many local minima, so a grid of scales up to the one that reaches the largest entry is
+    searched, and the best is refined by least squares for its codes.
+    """
+    values = matrix[matrix != 0].detach().double()
+    if not len(values):
+        return 1.0
+    grid = values.abs().max() / levels * torch.linspace(0.2, 1.0, SCALE_CANDIDATES, dtype=torch.float64)
+
+    def error(scale: float) -> float:
+        return float((LevelSet(scale, levels).project(values) - values).square().sum())
+
+    scale = min(grid.tolist(), key=error)
+    codes = LevelSet(scale, levels).codes(values).double()
+    refined = float(codes @ values / (codes @ codes))
+    return float(np.float32(min(scale, refined, key=error)))
+
+
+def quantize(net: nn.Module, masks: Mapping[str, torch.Tensor], levels: int) -> dict[str, QuantizedLayer]:
+    """Return level codes and scale of each crossbar layer, as near to its weights as can be.
+
+    Args:
+        net: the network; not changed.
+        masks: bool ``[rows, cols]`` for each crossbar layer, True = kept.
+        levels: conducting levels of a cell, at most 127.
+    """
+    layers: dict[str, QuantizedLayer] = {}
+    for name, layer in crossbar_layers(net).items():
+        matrix = to_matrix(layer).detach() * masks[name]
+        scale = best_scale(matrix, levels)
+        layers[name] = QuantizedLayer(LevelSet(scale, levels).codes(matrix), scale)
+    return layers
+
+
+def quantize_and_tune(
+    net: nn.Module,
+    dataset: Dataset,
+    masks: Mapping[str, torch.Tensor],
+    levels: int,
+    choice: recipe.Quantize,
+    *,
+    batch: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Quantized:
+    """Quantize ``net`` in place, and train on while its weights are on their levels.
+
+    The scale of each layer is fixed at the start. Training moves weights that are not quantized; the network
+    runs on their levels, and the gradient goes straight through.
+
+    Args:
+        net: a pruned network; afterwards its weights are exactly ``scale * code``.
+        dataset: its training part is learned, its validation part is watched.
+        masks: bool ``[rows, cols]`` for each crossbar layer, True = kept.
+        levels: conducting levels of a cell.
+        choice: how long and how fast to learn.
+        batch: images of one step.
+        seed: seed of the run.
+        checkpoint: file to save to and to resume from.
+        progress: called with the fraction done and a few words.
+    """
+    layers = crossbar_layers(net)
+    start = quantize(net, masks, levels)
+    for name, layer in layers.items():
+        mask = from_matrix(layer, masks[name].to(layer.weight))
+        on_levels = _OnLevels(LevelSet(start[name].scale, levels), mask)
+        parametrize.register_parametrization(layer, "weight", on_levels)
+    try:
+        records = fit(
+            net,
+            dataset,
+            epochs=choice.epochs,
+            batch=batch,
+            learning_rate=choice.learning_rate,
+            seed=seed,
+            station="quantized training",
+            schedule=cosine,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    finally:
+        for layer in layers.values():
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    return Quantized(
+        {
+            name: QuantizedLayer(
+                LevelSet(start[name].scale, levels).codes(to_matrix(layer).detach()), start[name].scale
+            )
+            for name, layer in layers.items()
+        },
+        records,
+    )
