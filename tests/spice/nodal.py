@@ -1,4 +1,4 @@
-"""A reference that shares nothing with the package: dense nodal analysis of one crossbar, by numpy.linalg.solve."""
+"""A reference that shares nothing with the package: dense nodal analysis of one crossbar."""
 
 import itertools
 
@@ -36,13 +36,12 @@ def column_currents(g, voltages, word_line=0.0, bit_line=0.0, driver=0.0, sense=
     branches = []  # node, node, ohm
     for i in range(rows):
         branches.append((source(i), drive_end(i), driver[i]))
-        for j in range(cols):
-            branches.append((drive_end(i) if j == 0 else word(i, j - 1), word(i, j), word_line[i, j]))
+        branches.append((drive_end(i), word(i, 0), word_line[i, 0]))
+        branches += [(word(i, j - 1), word(i, j), word_line[i, j]) for j in range(1, cols)]
     for j in range(cols):
         branches.append((ground(j), sense_end(j), sense[j]))
-        for i in range(rows):
-            below = sense_end(j) if i == rows - 1 else bit(i + 1, j)
-            branches.append((below, bit(i, j), bit_line[i, j]))
+        branches.append((sense_end(j), bit(rows - 1, j), bit_line[rows - 1, j]))
+        branches += [(bit(i + 1, j), bit(i, j), bit_line[i, j]) for i in range(rows - 1)]
     for i, j in itertools.product(range(rows), range(cols)):
         branches.append((word(i, j), bit(i, j), 1 / g[i, j] if g[i, j] > 0 else np.inf))
 
@@ -66,11 +65,13 @@ def column_currents(g, voltages, word_line=0.0, bit_line=0.0, driver=0.0, sense=
             matrix[[a, b], [a, b]] += 1 / ohm
             matrix[[a, b], [b, a]] -= 1 / ohm
     fixed = np.arange(rows + cols)
-    free = np.setdiff1d(np.arange(nodes), fixed)
-    free = free[matrix[free, free] > 0]
+    attached = np.isin(np.arange(nodes), fixed)
+    for _ in range(nodes):
+        attached |= (matrix[:, attached] != 0).any(axis=1)
+    free = np.setdiff1d(np.flatnonzero(attached), fixed)
     potential = np.zeros((nodes, len(voltages)))
     potential[:rows] = voltages.T
-    potential[free] = np.linalg.lstsq(
-        matrix[np.ix_(free, free)], -matrix[np.ix_(free, fixed)] @ potential[fixed], rcond=None
-    )[0]
+    potential[free] = np.linalg.solve(
+        matrix[np.ix_(free, free)], -matrix[np.ix_(free, fixed)] @ potential[fixed]
+    )
     return -(matrix[rows : rows + cols] @ potential).T

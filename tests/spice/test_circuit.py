@@ -1,4 +1,4 @@
-"""The netlist says what the array is: which part sits where, what is absent, and nothing that a name could smuggle in."""
+"""The netlist says what the array is: which part sits where, what is absent, and nothing that names add."""
 
 from types import SimpleNamespace
 
@@ -64,7 +64,12 @@ def test_a_line_between_open_segments_carries_nothing_and_is_left_out():
     word = np.full((2, 3), 2.0)
     word[0, 0] = np.inf  # word line 0 hangs on its cells alone
     parts = resistors(
-        crossbar_circuit(np.zeros((2, 3)), SimpleNamespace(word_line=word, bit_line=3.0, driver=0.0, sense=0.0), ONE_INPUT, "")
+        crossbar_circuit(
+            np.zeros((2, 3)),
+            SimpleNamespace(word_line=word, bit_line=3.0, driver=0.0, sense=0.0),
+            ONE_INPUT,
+            "",
+        )
     )
     assert not any(name.startswith("Rword_0") for name in parts)
     assert "Rword_1_2" in parts
@@ -112,7 +117,18 @@ def check_lines(netlist):
     first, *rest = netlist.splitlines()
     assert first.startswith(".title")
     assert not set(first) & set("\\$;{}'\"`&|<>*+()=!@")
-    allowed = ("Vin_", "Vsense_", "Rcell_", "Rword_", "Rbit_", "Rdriver_", "Rsense_", ".save i(", ".op", ".end")
+    allowed = (
+        "Vin_",
+        "Vsense_",
+        "Rcell_",
+        "Rword_",
+        "Rbit_",
+        "Rdriver_",
+        "Rsense_",
+        ".save i(",
+        ".op",
+        ".end",
+    )
     assert all(line.startswith(allowed) for line in rest)
     assert rest[-1] == ".end"
     assert rest.count(".end") == 1
