@@ -1,0 +1,140 @@
+"""Writing HDF5 files that a reader never sees half of, and that describe themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from .map_errors import MAX_CHUNK_BYTES, MapProblemError, guarded
+
+_COMPRESSION_LEVEL = 4
+_SLAB_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def creating(path: str | Path) -> Iterator[h5py.File]:
+    """Create a file under a temporary name beside ``path``; once on disk it takes its name.
+
+    Raises:
+        MapFileError: if that fails; ``path`` is then as it was before and nothing else is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with guarded(str(path), "cannot be written"):
+        try:
+            # The structures of HDF5 1.10 carry checksums, and every viewer of today reads them.
+            with h5py.File(temporary, "x", libver=("v110", "v110"), locking=False) as file:
+                yield file
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def put_attributes(owner: h5py.HLObject, **values: str | float | tuple[int, ...]) -> None:
+    """Write attributes: strings of fixed length, 64-bit integers and floats, lists of 64-bit integers."""
+    for name, value in values.items():
+        if isinstance(value, str):
+            data = _fixed(value)
+        elif isinstance(value, float):
+            data = np.asarray(value, dtype="<f8")
+        else:
+            data = np.asarray(value, dtype="<i8")
+        owner.attrs.create(name, data)
+
+
+def put_text(group: h5py.Group, name: str, text: str, description: str) -> None:
+    """Write a data set that is one string, with its checksum."""
+    dataset = group.create_dataset(name, data=_fixed(text))
+    put_attributes(dataset, description=description, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def put_array(
+    group: h5py.Group,
+    name: str,
+    slabs: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: str,
+    slab: int,
+    unit: str,
+    description: str,
+) -> None:
+    """Write a data set in chunks of one slab along its first axis, with unit, description and checksum.
+
+    Args:
+        group: where.
+        name: its name.
+        slabs: the data in order, ``slab`` entries of the first axis at a time; a scalar is one slab, an
+            empty array none.
+        shape: of the whole.
+        dtype: of the file, little-endian; the data must be convertible.
+        slab: length of a slab along the first axis.
+        unit: SI unit; ``1`` where there is none.
+        description: one sentence.
+    """
+    digest = hashlib.sha256()
+    kind = np.dtype(dtype)
+    if slab * math.prod(shape[1:]) * kind.itemsize > MAX_CHUNK_BYTES:
+        raise MapProblemError(f"one entry of its first axis takes more than {MAX_CHUNK_BYTES} bytes")
+    chunked = shape != () and math.prod(shape) > 0
+    if chunked:
+        layout = {"chunks": (slab, *shape[1:]), "shuffle": True, "compression": _COMPRESSION_LEVEL}
+        dataset = group.create_dataset(name, shape=shape, dtype=kind, **layout)
+    else:
+        dataset = group.create_dataset(name, shape=shape, dtype=kind)
+    for index, part in enumerate(slabs):
+        data = np.asarray(part, dtype=kind, order="C")
+        digest.update(data.tobytes())
+        if not chunked:
+            dataset[...] = data
+            continue
+        full = np.zeros((slab, *shape[1:]), dtype=kind)
+        full[: len(data)] = data
+        dataset.id.write_direct_chunk((index * slab, *[0] * len(shape[1:])), pack(full))
+    put_attributes(dataset, description=description, unit=unit, sha256=digest.hexdigest())
+
+
+def slab_length(data: np.ndarray) -> int:
+    """Return how many entries of the first axis make a chunk of about 1 MiB."""
+    if data.size == 0 or data.ndim == 0:
+        return 1
+    return min(len(data), max(1, _SLAB_BYTES * len(data) // data.nbytes))
+
+
+def slabs_of(data: np.ndarray, length: int) -> Iterable[np.ndarray]:
+    """Cut an array for :func:`put_array`."""
+    if data.ndim == 0:
+        return [data]
+    return (data[start : start + length] for start in range(0, len(data) if data.size else 0, length))
+
+
+def pack(data: np.ndarray) -> bytes:
+    """Return a chunk as HDF5's shuffle and deflate filters would store it."""
+    planes = np.ascontiguousarray(data).view(np.uint8).reshape(-1, data.dtype.itemsize).T
+    return zlib.compress(planes.tobytes(), _COMPRESSION_LEVEL)
+
+
+def _fixed(text: str) -> np.ndarray:
+    """Return a string as a scalar of fixed length in bytes."""
+    data = text.encode()
+    return np.array(data, dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,184 @@
+"""What must hold for a layer of a conductance map, in memory and in a file; one problem ends the check."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .conductance_map import NEGATIVE, POSITIVE, UNUSED_LINE, LayerMap
+from .map_errors import MapProblemError
+
+MAX_NETWORK = 1000
+MAX_LINES = 2048
+MAX_MATRIX_ENTRIES = 1 << 32
+MAX_TILES = 1 << 31
+MAX_ADC_BITS = 32
+
+
+def check_header(network: str, array_shape: tuple[int, int]) -> None:
+    """Raise MapProblemError unless the factory is printable text and arrays have a usable size."""
+    if not (network.isprintable() and len(network) <= MAX_NETWORK):
+        raise MapProblemError(f"network must be printable and at most {MAX_NETWORK} characters long")
+    if not all(1 <= lines <= MAX_LINES for lines in array_shape):
+        raise MapProblemError(
+            f"arrays of {array_shape[0]}x{array_shape[1]}; 1 to {MAX_LINES} lines are possible"
+        )
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What a file states about a layer besides its arrays; names and meaning as in ``LayerMap``."""
+
+    position: int
+    kind: str
+    weight_shape: tuple[int, ...]
+    groups: int
+    tiles: int
+    weight_per_siemens: float
+    input_scale: float
+    input_signed: int
+
+    @classmethod
+    def of(cls, layer: LayerMap, position: int) -> LayerFacts:
+        """Return the facts of a layer that is ``position``-th in the network."""
+        return cls(
+            position=position,
+            kind=layer.kind,
+            weight_shape=tuple(layer.weight_shape),
+            groups=layer.groups,
+            tiles=layer.tiles,
+            weight_per_siemens=float(layer.weight_per_siemens),
+            input_scale=float(layer.input_scale),
+            input_signed=int(layer.input_signed),
+        )
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Rows and columns of the layer's matrix in GEMM form."""
+        return self.groups * math.prod(self.weight_shape[1:]), self.weight_shape[0]
+
+    def check(self) -> None:
+        """Raise MapProblemError unless the facts fit together."""
+        dimensions = {"linear": 2, "conv2d": 4}.get(self.kind)
+        if dimensions is None:
+            raise MapProblemError(f"kind {ascii(self.kind)[:40]} is neither linear nor conv2d")
+        if len(self.weight_shape) != dimensions or min(self.weight_shape) < 1:
+            raise MapProblemError(
+                f"weight_shape {list(self.weight_shape)} is not that of a {self.kind} layer"
+            )
+        if (
+            self.groups < 1
+            or self.weight_shape[0] % self.groups
+            or (self.kind == "linear" and self.groups > 1)
+        ):
+            raise MapProblemError(f"{self.groups} groups do not fit {self.weight_shape[0]} outputs")
+        if math.prod(self.matrix_shape) > MAX_MATRIX_ENTRIES:
+            raise MapProblemError(f"a matrix of {math.prod(self.matrix_shape)} entries is too large")
+        if not 0 <= self.tiles <= MAX_TILES:
+            raise MapProblemError(f"{self.tiles} tiles")
+        for name in ("weight_per_siemens", "input_scale"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise MapProblemError(f"{name} is {value}, must be finite and not negative")
+        if self.input_signed not in (0, 1):
+            raise MapProblemError(f"input_signed is {self.input_signed}, must be 0 or 1")
+
+
+class TileChecker:
+    """Checks the tiles of one layer, one after the other.
+
+    Args:
+        facts: of the layer, checked.
+        levels: conducting levels of a cell.
+        row_index: int32 ``[tiles, rows]``.
+        col_index: int32 ``[tiles, cols]``.
+        adc_bits: uint8 ``[tiles]``.
+
+    Raises:
+        MapProblemError: if an index is out of range or twice in a tile, or the ADC bits are out of range.
+    """
+
+    def __init__(
+        self,
+        facts: LayerFacts,
+        levels: int,
+        row_index: np.ndarray,
+        col_index: np.ndarray,
+        adc_bits: np.ndarray,
+    ) -> None:
+        rows, cols = facts.matrix_shape
+        _check_index("row_index", row_index, rows)
+        _check_index("col_index", col_index, cols)
+        if np.any(bad := (adc_bits < 1) | (adc_bits > MAX_ADC_BITS)):
+            tile = int(np.argmax(bad))
+            raise MapProblemError(
+                f"adc_bits: tile {tile}: {adc_bits[tile]} bits, must be 1 to {MAX_ADC_BITS}"
+            )
+        self._levels, self._row_index, self._col_index = levels, row_index, col_index
+        self._group_rows, self._group_cols = rows // facts.groups, cols // facts.groups
+        # Zeroed memory is taken only where it is written, so a matrix that few tiles touch costs little.
+        self._seen = np.zeros((rows, cols), dtype=np.bool_)
+
+    def check(self, tile: int, codes: np.ndarray, actual: np.ndarray | None) -> None:
+        """Check one tile.
+
+        Args:
+            tile: its number.
+            codes: level codes uint8 ``[polarity, slice, rows, cols]``.
+            actual: programmed conductances of the same shape, or None.
+
+        Raises:
+            MapProblemError: naming tile and cell.
+        """
+        if codes.max() > self._levels:
+            raise MapProblemError(
+                f"codes: tile {tile}: level code {codes.max()}, but the card has {self._levels} levels"
+            )
+        kept = (codes != 0).any(axis=1)
+        if np.any(both := kept[POSITIVE] & kept[NEGATIVE]):
+            raise MapProblemError(f"codes: tile {tile}: both polarities conduct at {_first(both)}")
+        lines, bits = np.nonzero(kept[POSITIVE] | kept[NEGATIVE])
+        rows, cols = self._row_index[tile, lines], self._col_index[tile, bits]
+        if np.any(unused := (rows == UNUSED_LINE) | (cols == UNUSED_LINE)):
+            at = int(np.argmax(unused))
+            raise MapProblemError(
+                f"codes: tile {tile}: cell on an unused line at {_cell(lines[at], bits[at])}"
+            )
+        if np.any(crossing := rows // self._group_rows != cols // self._group_cols):
+            at = int(np.argmax(crossing))
+            raise MapProblemError(f"codes: tile {tile}: cell between groups at {_cell(lines[at], bits[at])}")
+        if np.any(twice := self._seen[rows, cols]):
+            at = int(np.argmax(twice))
+            raise MapProblemError(
+                f"codes: tile {tile}: {_cell(lines[at], bits[at])} holds a weight held before"
+            )
+        self._seen[rows, cols] = True
+        if actual is not None and np.any(bad := ~(np.isfinite(actual) & (actual >= 0))):
+            value = actual[bad][0]
+            raise MapProblemError(
+                f"actual: tile {tile}: conductance {value} S, must be finite and not negative"
+            )
+
+
+def _check_index(name: str, index: np.ndarray, extent: int) -> None:
+    """Raise unless every line is unused or within the matrix, and no line comes twice in a tile."""
+    bad = ((index < 0) & (index != UNUSED_LINE)) | (index >= extent)
+    if np.any(bad):
+        tile, line = np.argwhere(bad)[0]
+        raise MapProblemError(f"{name}: tile {tile}: line {line} is {index[tile, line]}, of {extent}")
+    ordered = np.sort(index, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != UNUSED_LINE)
+    if np.any(twice):
+        tile, line = np.argwhere(twice)[0]
+        raise MapProblemError(f"{name}: tile {tile}: {ordered[tile, line]} comes twice")
+
+
+def _first(where: np.ndarray) -> str:
+    """Name the first true cell of ``[rows, cols]``."""
+    return _cell(*np.argwhere(where)[0])
+
+
+def _cell(word_line: int, bit_line: int) -> str:
+    return f"word line {word_line}, bit line {bit_line}"

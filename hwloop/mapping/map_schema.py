@@ -1,0 +1,129 @@
+"""The format of conductance map files: what is in one, of which type, and how it describes itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+from .hdf5_reading import SafeGroup
+from .map_checks import LayerFacts
+from .map_errors import MapProblemError, guarded
+
+FORMAT = "hwloop-conductance-map"
+VERSION = 1
+MAX_CARD_BYTES = 1 << 20
+MAX_ATTRIBUTES_BYTES = 1 << 24
+MAX_LAYERS = 10_000
+MAX_DIGITAL = 100_000
+DIGITAL_TYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1")
+
+ROOT = (
+    "Conductance map: a neural network on memristor crossbars. Word lines are inputs, bit lines are outputs. "
+    "In each layer, matrix[row_index[t, i], col_index[t, j]] = weight_per_siemens * (g[t, 0, 0, i, j] - "
+    "g[t, 1, 0, i, j]) for every used line, with g in siemens; entries of the matrix that no tile holds are "
+    "zero. rows, cols: lines of one array. g_step_siemens: conductance between neighbouring "
+    "levels. network: factory that builds the network, package.module:factory."
+)
+LAYERS = "One group per layer that lies on crossbars."
+LAYER = (
+    "One layer. Its matrix has one row per input and one column per output; row (c * kh + y) * kw + x of a "
+    "convolution is input channel c at kernel position y, x, and grouped convolutions are block diagonal. "
+    "position: place in the network. weight_per_siemens: weight units per siemens of differential "
+    "conductance. input_scale: activation that the DAC's full-scale code stands for. input_signed: 1 if "
+    "activations can be negative, 0 if not."
+)
+DIGITAL = "Parameters and buffers of the network that digital logic keeps, by name."
+DIGITAL_ENTRY = "Parameter or buffer that digital logic keeps."
+CARD = "The device card, whole, as JSON; every figure with its unit and source."
+ATTRIBUTES = "Further facts kept with the map, as JSON."
+
+_CELLS = "[tile, polarity (0 positive, 1 negative), slice, word line, bit line]"
+DATA = {
+    "codes": ("|u1", "1", f"Level of every cell, 0 = pruned, absent cell. {_CELLS}"),
+    "target": ("<f4", "S", f"Conductance to program: level code times g_step_siemens. {_CELLS}"),
+    "actual": ("<f4", "S", f"Conductance after programming. {_CELLS}"),
+    "mask": ("|u1", "1", "1 where a weight is kept, 0 where it is pruned. [tile, word line, bit line]"),
+    "row_index": ("<i4", "1", "Matrix row of each word line, -1 = line not used. [tile, word line]"),
+    "col_index": ("<i4", "1", "Matrix column of each bit line, -1 = line not used. [tile, bit line]"),
+    "adc_bits": ("|u1", "1", "ADC resolution of the tile in bits. [tile]"),
+}
+"""Data sets of a layer: type, SI unit, description."""
+OPTIONAL = "actual"
+PER_TILE = ("codes", "target", "mask", "actual")
+"""Data sets that are stored, written and read one tile at a time."""
+
+
+def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every data set of a layer. Version 1 has one slice."""
+    rows, cols = array_shape
+    cells = (facts.tiles, 2, 1, rows, cols)
+    return {
+        "codes": cells,
+        "target": cells,
+        "actual": cells,
+        "mask": (facts.tiles, rows, cols),
+        "row_index": (facts.tiles, rows),
+        "col_index": (facts.tiles, cols),
+        "adc_bits": (facts.tiles,),
+    }
+
+
+def target_of(codes: np.ndarray, g_step: float) -> np.ndarray:
+    """Return the target conductances in siemens, float32, of level codes of any shape."""
+    return (codes * np.float64(g_step)).astype(np.float32)
+
+
+def mask_of(codes: np.ndarray) -> np.ndarray:
+    """Return the mask, uint8 ``[..., rows, cols]``, of level codes ``[..., polarity, slice, rows, cols]``."""
+    return (codes != 0).any(axis=(-4, -3)).astype(np.uint8)
+
+
+def read_facts(group: SafeGroup) -> LayerFacts:
+    """Return the checked facts of a layer; raises MapFileError."""
+    facts = LayerFacts(
+        position=group.integer("position"),
+        kind=group.string("kind"),
+        weight_shape=group.integers("weight_shape"),
+        groups=group.integer("groups"),
+        tiles=group.integer("tiles"),
+        weight_per_siemens=group.real("weight_per_siemens"),
+        input_scale=group.real("input_scale"),
+        input_signed=group.integer("input_signed"),
+    )
+    with guarded(group.where):
+        facts.check()
+    return facts
+
+
+def layer_names(layers: SafeGroup) -> list[str]:
+    """Return the layers in the order of the network; raises MapFileError."""
+    names = layers.names(MAX_LAYERS)
+    positions = {name: layers.group(name).integer("position") for name in names}
+    with guarded(layers.where):
+        if sorted(positions.values()) != list(range(len(names))):
+            raise MapProblemError("positions of the layers must be 0, 1, 2, ... once each")
+    return sorted(names, key=positions.__getitem__)
+
+
+def fingerprint(root: SafeGroup) -> str:
+    """Return the SHA-256 over all facts and checksums of a file: equal for equal maps, whoever wrote them."""
+    layers, digital = root.group("layers"), root.group("digital")
+    facts = {
+        "format": root.string("format"),
+        "version": root.integer("version"),
+        "network": root.string("network"),
+        "array": [root.integer("rows"), root.integer("cols")],
+        "g_step_siemens": root.real("g_step_siemens"),
+        "card": root.checksum("card"),
+        "attributes": root.checksum("attributes"),
+        "layers": {name: _layer_facts(layers.group(name)) for name in layers.names(MAX_LAYERS)},
+        "digital": {name: digital.checksum(name) for name in digital.names(MAX_DIGITAL)},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _layer_facts(group: SafeGroup) -> dict[str, object]:
+    facts = read_facts(group)
+    return vars(facts) | {"data": {name: group.checksum(name) for name in group.names(len(DATA))}}

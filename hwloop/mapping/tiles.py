@@ -1,0 +1,155 @@
+"""Cut a layer's matrix into tiles, leaving out its empty lines.
+
+A matrix in GEMM form is ``[rows, cols]`` with rows = word lines and columns = bit lines. It is
+cut in four steps:
+
+1. The matrix of a grouped convolution is block diagonal. Neighbouring groups that together fit into one
+   array share it; otherwise each group is cut on its own, because a tile across groups would hold mostly
+   cells that no group uses.
+2. Rows and columns without a nonzero code are left out.
+3. The rows that remain are cut into bands of at most as many rows as the array has word lines.
+4. Columns that are empty within a band are left out, the others are packed into tiles of at most as many
+   columns as the array has bit lines, and rows that are empty within a tile are left out of it.
+
+Every nonzero code lies in exactly one cell, and the lines of a tile keep the order of the matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from .conductance_map import NEGATIVE, POSITIVE, UNUSED_LINE
+
+Lines = tuple[np.ndarray, np.ndarray]
+"""Matrix rows and matrix columns of one tile, both ascending."""
+
+
+def tile_count(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1) -> int:
+    """Return how many tile positions a layer needs; each is two arrays, one per polarity.
+
+    Args:
+        mask: ``[rows, cols]`` in GEMM form, nonzero where a weight is kept; any dtype.
+        array_shape: word lines and bit lines of one array.
+        groups: groups of the convolution (1 for a linear layer).
+
+    Raises:
+        ValueError: if the shapes do not fit together, or a weight lies outside its group's block.
+    """
+    return len(tile_lines(mask, array_shape, groups))
+
+
+def tile_lines(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1) -> list[Lines]:
+    """Return the matrix rows and columns of every tile; arguments and errors as in :func:`tile_count`."""
+    used = _checked(mask, array_shape, groups)
+    return [
+        lines for bundle in _bundles(used, array_shape, groups) for lines in _cut(used, *bundle, array_shape)
+    ]
+
+
+def form_tiles(
+    codes: torch.Tensor, array_shape: tuple[int, int], groups: int = 1
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cut a matrix of signed level codes into tiles.
+
+    Args:
+        codes: int8 ``[rows, cols]`` in GEMM form; the sign is the polarity, 0 is a pruned cell.
+        array_shape: word lines and bit lines of one array.
+        groups: groups of the convolution (1 for a linear layer).
+
+    Returns:
+        Level codes uint8 ``[tiles, polarity=2, slice=1, *array_shape]``, matrix row of each word line
+        int32 ``[tiles, array rows]`` and matrix column of each bit line int32 ``[tiles, array cols]``,
+        both ``UNUSED_LINE`` where the tile uses no line.
+
+    Raises:
+        TypeError: if ``codes`` is not int8.
+        ValueError: as :func:`tile_count`.
+    """
+    if codes.dtype != torch.int8:
+        raise TypeError(f"level codes must be int8, not {codes.dtype}")
+    tiles = tile_lines(codes, array_shape, groups)
+    signed = codes.numpy(force=True).astype(np.int16)
+    cells = np.zeros((len(tiles), 2, 1, *array_shape), dtype=np.uint8)
+    row_index = np.full((len(tiles), array_shape[0]), UNUSED_LINE, dtype=np.int32)
+    col_index = np.full((len(tiles), array_shape[1]), UNUSED_LINE, dtype=np.int32)
+    for tile, (rows, cols) in enumerate(tiles):
+        block = signed[np.ix_(rows, cols)]
+        cells[tile, POSITIVE, 0, : len(rows), : len(cols)] = np.maximum(block, 0)
+        cells[tile, NEGATIVE, 0, : len(rows), : len(cols)] = np.maximum(-block, 0)
+        row_index[tile, : len(rows)] = rows
+        col_index[tile, : len(cols)] = cols
+    return torch.from_numpy(cells), torch.from_numpy(row_index), torch.from_numpy(col_index)
+
+
+def assemble(
+    cells: torch.Tensor, row_index: torch.Tensor, col_index: torch.Tensor, matrix_shape: tuple[int, int]
+) -> torch.Tensor:
+    """Put tiles back together: positive minus negative cells at their place in the matrix, zero elsewhere.
+
+    Args:
+        cells: level codes uint8, or conductances (floating point),
+            ``[tiles, polarity=2, slice=1, rows, cols]``.
+        row_index: int32 ``[tiles, rows]`` as from :func:`form_tiles`.
+        col_index: int32 ``[tiles, cols]``.
+        matrix_shape: rows and columns of the matrix.
+
+    Returns:
+        ``[matrix rows, matrix cols]``, int8 for level codes and the dtype of ``cells`` for conductances.
+    """
+    dtype = cells.dtype if cells.dtype.is_floating_point else torch.int8
+    difference = cells[:, POSITIVE, 0].to(dtype) - cells[:, NEGATIVE, 0].to(dtype)
+    matrix = torch.zeros(matrix_shape, dtype=dtype, device=cells.device)
+    for block, rows, cols in zip(difference, row_index.long(), col_index.long(), strict=True):
+        used_rows, used_cols = rows != UNUSED_LINE, cols != UNUSED_LINE
+        matrix[rows[used_rows][:, None], cols[used_cols]] = block[used_rows][:, used_cols]
+    return matrix
+
+
+def _checked(mask: torch.Tensor, array_shape: tuple[int, int], groups: int) -> np.ndarray:
+    """Return the mask as a bool array, after checking that everything fits together."""
+    if mask.ndim != 2:
+        raise ValueError(f"a layer's matrix has 2 dimensions, not {mask.ndim}")
+    if min(array_shape) < 1:
+        raise ValueError(f"an array needs at least one word line and one bit line, not {array_shape}")
+    if groups < 1 or mask.shape[0] % groups or mask.shape[1] % groups:
+        raise ValueError(f"a matrix of shape {tuple(mask.shape)} cannot hold {groups} equal groups")
+    used: np.ndarray = mask.numpy(force=True) != 0
+    rows, cols = used.shape[0] // groups, used.shape[1] // groups
+    inside = sum(
+        np.count_nonzero(used[group * rows : (group + 1) * rows, group * cols : (group + 1) * cols])
+        for group in range(groups)
+    )
+    if inside != np.count_nonzero(used):
+        raise ValueError(f"the matrix has weights outside the diagonal blocks of its {groups} groups")
+    return used
+
+
+def _bundles(used: np.ndarray, array_shape: tuple[int, int], groups: int) -> Iterator[Lines]:
+    """Yield the used rows and columns of each run of groups that is cut on its own (steps 1 and 2)."""
+    height, width = used.shape[0] // groups, used.shape[1] // groups
+    rows, cols = np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
+    for group in range(groups):
+        block = used[group * height : (group + 1) * height, group * width : (group + 1) * width]
+        group_rows = group * height + np.flatnonzero(block.any(axis=1))
+        group_cols = group * width + np.flatnonzero(block.any(axis=0))
+        if len(rows) + len(group_rows) > array_shape[0] or len(cols) + len(group_cols) > array_shape[1]:
+            yield rows, cols
+            rows, cols = group_rows, group_cols
+        else:
+            rows, cols = np.concatenate([rows, group_rows]), np.concatenate([cols, group_cols])
+    yield rows, cols
+
+
+def _cut(
+    used: np.ndarray, rows: np.ndarray, cols: np.ndarray, array_shape: tuple[int, int]
+) -> Iterator[Lines]:
+    """Yield the tiles of one matrix without empty lines (steps 3 and 4)."""
+    for top in range(0, len(rows), array_shape[0]):
+        band = rows[top : top + array_shape[0]]
+        band_cols = cols[used[np.ix_(band, cols)].any(axis=0)]
+        for left in range(0, len(band_cols), array_shape[1]):
+            tile_cols = band_cols[left : left + array_shape[1]]
+            yield band[used[np.ix_(band, tile_cols)].any(axis=1)], tile_cols
