@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import importlib.metadata
-import os
 import platform
-import re
-import shutil
-import subprocess
 from dataclasses import asdict, dataclass
 
 from rich.markup import escape
@@ -36,8 +30,7 @@ def examine() -> list[Finding]:
         _package("torch", "networks, training, the batched solver"),
         _cuda(),
         _package("numba", "the compiled crossbar solver"),
-        _ngspice(),
-        _libngspice(),
+        *_ngspice(),
         _package("PySpice", "building the netlists that ngspice checks"),
         _package("distributed", "sweeps on a Dask scheduler", "pip install 'hwloop[cluster]'", name="Dask"),
     ]
@@ -78,43 +71,27 @@ def _cuda() -> Finding:
     return Finding("CUDA", True, version, needed_for, "")
 
 
-def _ngspice() -> Finding:
-    needed_for = "checking tiles against SPICE"
-    path = shutil.which("ngspice")
-    if path is None:
-        return Finding("ngspice", False, "", needed_for, "apt-get install ngspice")
+def _ngspice() -> list[Finding]:
+    command_for, library_for = "running SPICE netlists by hand", "checking tiles against SPICE"
     try:
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return Finding("ngspice", False, "", needed_for, f"{path} does not answer; apt-get install ngspice")
-    version = re.search(r"ngspice-(\S+)", answer.stdout)
-    return Finding("ngspice", True, version.group(1) if version else "unknown version", needed_for, "")
-
-
-def _libngspice() -> Finding:
-    needed_for = "running ngspice inside the process"
-    name = os.environ.get("NGSPICE_LIBRARY_PATH") or ctypes.util.find_library("ngspice")
-    if name is None:
-        return Finding("libngspice", False, "", needed_for, "apt-get install libngspice0")
-    try:
-        banner = _libngspice_banner(name)
-    except (OSError, AttributeError) as error:
-        return Finding("libngspice", False, "", needed_for, f"{name} cannot be loaded: {error}")
-    version = re.search(r"ngspice-(\S+)", banner)
-    return Finding(
-        "libngspice", True, f"{version.group(1) if version else 'unknown'} ({name})", needed_for, ""
-    )
-
-
-def _libngspice_banner(name: str) -> str:
-    """Start the shared library, which greets with its version."""
-    lines: list[str] = []
-    listener = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p)
-
-    @listener
-    def hear(text: bytes, _number: int, _data: int) -> int:
-        lines.append(text.decode(errors="replace"))
-        return 0
-
-    ctypes.CDLL(name).ngSpice_Init(hear, None, None, None, None, None, None)
-    return "\n".join(lines)
+        from spice_netlists.ngspice import INSTALL_HINT, find_ngspice
+    except ImportError as error:
+        fix = f"not looked for: {error}"
+        return [
+            Finding("ngspice", False, "", command_for, fix),
+            Finding("libngspice", False, "", library_for, fix),
+        ]
+    install = find_ngspice()
+    command = install.binary if install else None
+    library = install.library if install else None
+    version = f"{install.version}, {'with' if install.klu else 'without'} KLU" if install else ""
+    return [
+        Finding("ngspice", command is not None, version if command else "", command_for, INSTALL_HINT),
+        Finding(
+            "libngspice",
+            library is not None,
+            f"{version} ({library})" if library else "",
+            library_for,
+            INSTALL_HINT,
+        ),
+    ]

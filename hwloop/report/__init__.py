@@ -1,0 +1,1 @@
+"""The summary of a run, its figures and its report page."""

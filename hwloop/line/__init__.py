@@ -1,0 +1,1 @@
+"""The line: its stations in order, each resumable, in the folder of a run."""

@@ -1,0 +1,202 @@
+"""``summary.json``: the figures of a run, each with how it was obtained; see ``docs/summary.md``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hwloop.files import write_atomically
+
+FIGURES = (
+    "accuracy.dense",
+    "accuracy.pruned",
+    "accuracy.quantized",
+    "accuracy.ideal",
+    "accuracy.hardware_before",
+    "accuracy.hardware_after",
+    "compression.weights",
+    "compression.tiles",
+    "layers",
+    "mapping.max_logit_difference",
+    "adc.bits_per_layer",
+    "spice.max_rel_error",
+    "cost.area_mm2",
+    "cost.power_w",
+    "cost.energy_per_image_j",
+    "seconds",
+)
+"""Figures that must say how they were obtained, by their path in the file."""
+
+
+class SummaryError(ValueError):
+    """A summary that cannot be read; the message names the file and the field."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Spread(_Section):
+    """A figure over device instances: the mean, how far they lie apart, and each one.
+
+    ``std`` is the sample standard deviation; null for a single instance.
+    """
+
+    mean: float
+    std: float | None
+    min: float
+    max: float
+    instances: list[float] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of at least one value."""
+        return cls(
+            mean=statistics.fmean(values),
+            std=statistics.stdev(values) if len(values) > 1 else None,
+            min=min(values),
+            max=max(values),
+            instances=list(values),
+        )
+
+
+class Accuracy(_Section):
+    """Fraction of the test images that are classified right, at each station of the line."""
+
+    dense: float = Field(ge=0, le=1)
+    pruned: float = Field(ge=0, le=1)
+    quantized: float = Field(ge=0, le=1)
+    ideal: float = Field(ge=0, le=1)
+    hardware_before: Spread
+    hardware_after: Spread
+
+
+class Compression(_Section):
+    """How many times fewer weights and tiles than the dense network, with the counts behind the ratios."""
+
+    weights: float = Field(gt=0)
+    tiles: float = Field(gt=0)
+    weights_dense: int
+    weights_kept: int
+    tiles_dense: int
+    tiles_kept: int
+    arrays_dense: int
+    arrays_kept: int
+
+
+class Layer(_Section):
+    """One layer as it lies on the arrays, after retraining."""
+
+    kind: Literal["linear", "conv2d"]
+    rows: int
+    cols: int
+    weights_dense: int
+    weights_kept: int
+    tiles_dense: int
+    tiles_kept: int
+    adc_bits: int
+
+
+class MappingCheck(_Section):
+    """The quantized network against ideal hardware, which must agree to float rounding."""
+
+    max_logit_difference: float = Field(ge=0)
+    images: int
+
+
+class Adc(_Section):
+    """Resolution that reading without loss takes, in bits."""
+
+    bits_per_layer: dict[str, int]
+    bits_per_tile: dict[str, list[int]]
+
+
+class SpiceTile(_Section):
+    """One tile that ngspice solved."""
+
+    layer: str
+    tile: int
+    polarity: str
+    rel_error: float
+
+
+class Spice(_Section):
+    """ngspice against the fast solver on sampled tiles."""
+
+    status: Literal["passed", "failed", "not run"]
+    reason: str
+    tiles_checked: int = Field(ge=0)
+    inputs_per_tile: int = Field(ge=0)
+    max_rel_error: float | None
+    tolerance: float
+    tiles: list[SpiceTile]
+    version: str
+
+
+class Cost(_Section):
+    """Area, power and energy of the arrays and the parts around them, by part."""
+
+    card: str
+    area_mm2: float
+    power_w: float
+    energy_per_image_j: float
+    conversions_per_image: int
+    area_mm2_by_part: dict[str, float]
+    power_w_by_part: dict[str, float]
+    energy_per_image_j_by_part: dict[str, float]
+    area_mm2_by_layer: dict[str, float]
+    power_w_by_layer: dict[str, float]
+
+
+class Summary(_Section):
+    """Everything that one run found."""
+
+    format: Literal["hwloop-summary"] = "hwloop-summary"
+    version: Literal[1] = 1
+    seed: int
+    network: str
+    data: str
+    test_images: int
+    accuracy: Accuracy
+    compression: Compression
+    layers: dict[str, Layer]
+    mapping: MappingCheck
+    adc: Adc
+    spice: Spice
+    cost: Cost
+    seconds: dict[str, float]
+    how: dict[str, str]
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _every_figure_says_how(self) -> Summary:
+        for figure in FIGURES:
+            if not self.how.get(figure):
+                raise ValueError(f"how.{figure} is missing: it must say how the figure was obtained")
+        return self
+
+
+def write_summary(summary: Summary, path: Path) -> None:
+    """Write ``summary.json`` atomically."""
+    write_atomically(path, (summary.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_summary(path: Path) -> Summary:
+    """Read and check a ``summary.json``.
+
+    Raises:
+        SummaryError: if the file is missing, damaged or of another version.
+    """
+    try:
+        return Summary.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise SummaryError(f"{path}: no such file; the run has not reached its end") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "summary"
+        raise SummaryError(f"{path}: {field}: {first['msg']}") from error
