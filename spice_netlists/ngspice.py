@@ -45,7 +45,7 @@ _OPTIONS = "reltol=1e-6 abstol=1e-15 vntol=1e-10"
 _AIDS = "reltol=1e-5 abstol=1e-14 vntol=1e-9 itl1=1000 itl2=1000 gminsteps=50 srcsteps=50"
 
 
-class SpiceError(RuntimeError):
+class SpiceError(ValueError):
     """ngspice is missing, or a circuit could not be solved; the message says which and why."""
 
 

@@ -1,0 +1,97 @@
+"""``hwloop verify``: ngspice against the fast solver on a sample of a map's tiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hwloop.recipe import HardwareChoice
+
+from .common import JsonOption, TerminalProgress, emit_json, fail, output
+
+if TYPE_CHECKING:
+    from hwloop.verify import VerifyReport
+
+_HARDWARE = HardwareChoice()
+
+
+def verify_command(
+    maps: Annotated[Path, typer.Argument(help="Conductance map file.", show_default=False)],
+    tiles: Annotated[int, typer.Option(min=1, help="Tile positions to check, drawn at random.")] = 4,
+    inputs: Annotated[int, typer.Option(min=1, help="Input vectors per array.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and the inputs.")] = 0,
+    node: Annotated[str, typer.Option(help="Process node of the wires.")] = _HARDWARE.node,
+    cell: Annotated[str, typer.Option(help="Cell pitch: 1t1r or crosspoint.")] = _HARDWARE.cell,
+    driver: Annotated[float, typer.Option(min=0, help="Driver resistance, ohm.")] = _HARDWARE.driver,
+    sense: Annotated[float, typer.Option(min=0, help="Sense resistance, ohm.")] = _HARDWARE.sense,
+    workers: Annotated[int, typer.Option(min=1, help="ngspice processes.")] = os.cpu_count() or 1,
+    keep_failed: Annotated[
+        Path | None,
+        typer.Option(help="Folder for netlists that ngspice could not solve.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the fast solver against ngspice on a random sample of tiles, both polarities."""
+    from device_models.crossbar import Wires
+    from device_models.wire_table import wire_resistance
+    from hwloop.mapping import read_map
+    from hwloop.verify import verify
+
+    wires = Wires(*wire_resistance(node, cell), driver=driver, sense=sense)
+    conductance_map = read_map(maps)
+    with TerminalProgress() as progress:
+        progress.begin("verify")
+        report = verify(
+            conductance_map,
+            wires,
+            tiles=tiles,
+            inputs=inputs,
+            seed=seed,
+            workers=workers,
+            keep_failed=keep_failed,
+            progress=progress.update,
+        )
+        progress.end(report.status)
+    if as_json:
+        emit_json(report.as_dict())
+    elif report.arrays:
+        output.print(_table(report))
+    if not report.passed:
+        fail(f"{maps}: {report.status}: {report.reason}")
+
+
+def _table(report: VerifyReport) -> Table:
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title=f"ngspice {report.ngspice} against the fast solver, {report.inputs} inputs per array",
+        caption=(
+            f"{report.tiles_checked} tiles: worst {_figure(report.max_error)}, typical "
+            f"{_figure(report.typical_error)} of full scale; budget {report.budget:g}: {report.status}"
+        ),
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("layer", overflow="fold")
+    for heading in ("tile", "polarity", "cells", "of full scale", "of largest", "seconds"):
+        table.add_column(heading, justify="left" if heading == "polarity" else "right")
+    for array in report.arrays:
+        table.add_row(
+            escape(array.layer),
+            str(array.tile),
+            array.polarity,
+            str(array.cells),
+            _figure(array.error),
+            _figure(array.error_of_largest),
+            f"{array.seconds:.1f}",
+        )
+    return table
+
+
+def _figure(error: float | None) -> str:
+    return "not solved" if error is None else f"{error:.1e}"
