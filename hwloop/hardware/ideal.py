@@ -1,0 +1,51 @@
+"""Ideal hardware: the product with the target conductances in plain arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from hwloop.hardware.checks import check_inputs, check_slices, programmed_layer
+from hwloop.mapping import ConductanceMap, LayerMap, assemble
+
+
+class IdealHardware:
+    """Cells exactly on target, no wires, no noise, converters without limits.
+
+    Reading gives the product with the quantized weights to float rounding; the mapping is to blame for any
+    difference.
+    """
+
+    def __init__(self) -> None:
+        self._matrices: dict[str, torch.Tensor] = {}
+
+    @property
+    def identity(self) -> dict[str, str | int | float | bool]:
+        """What is read."""
+        return {"backend": "ideal", "simulated": True}
+
+    def program(self, conductance_map: ConductanceMap) -> ConductanceMap:
+        """Take the targets as programmed; see :class:`~hwloop.hardware.Hardware`."""
+        check_slices(conductance_map)
+        self._matrices = {
+            name: weight_matrix(layer, conductance_map.g_step).to(torch.float32)
+            for name, layer in conductance_map.layers.items()
+        }
+        layers = {
+            name: replace(layer, actual=conductance_map.target(name).to(torch.float32))
+            for name, layer in conductance_map.layers.items()
+        }
+        return replace(conductance_map, layers=layers)
+
+    def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
+        """Multiply; see :class:`~hwloop.hardware.Hardware`."""
+        matrix = programmed_layer(self._matrices, layer)
+        check_inputs(layer, inputs, matrix.shape[0])
+        return inputs @ matrix
+
+
+def weight_matrix(layer: LayerMap, g_step: float) -> torch.Tensor:
+    """Return the quantized weights of a layer in GEMM form, float64 ``[matrix_rows, matrix_cols]``."""
+    codes = assemble(layer.codes, layer.row_index, layer.col_index, layer.matrix_shape)
+    return codes.to(torch.float64) * (g_step * layer.weight_per_siemens)
