@@ -30,7 +30,7 @@ from hwloop.report.style import (
 from hwloop.report.summary import Accuracy, Cost, Spread
 from hwloop.training import EpochRecord
 
-WIDTH = 9.6
+WIDTH = 10.75  # inches; the width of the page's text
 
 
 def accuracy_figure(accuracy: Accuracy) -> str:
@@ -109,7 +109,7 @@ def voltage_figure(loss: VoltageLoss, read_voltage: float) -> str:
     """How much of the read voltage each cell of one tile does not see."""
     percent = 100 * loss.loss / read_voltage
     with drawing():
-        figure = new_figure(WIDTH, 4.4)
+        figure = new_figure(WIDTH, 4.7)
         axes_pair = figure.subplots(1, 2, sharey=True)
         top = float(np.nanmax(percent)) if np.isfinite(percent).any() else 1.0
         scale = ScalarMappable(Normalize(0, top), "viridis")
@@ -169,7 +169,7 @@ def cost_figure(cost: Cost) -> str:
             for y, value in enumerate(values):
                 share = value / sum(values) if sum(values) else 0.0
                 axes.annotate(
-                    f"{share:.0%}" if share >= 0.005 else "<1%",
+                    f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %",
                     (value, y), (4, 0), textcoords="offset points", va="center", color=MUTED, fontsize=9,
                 )  # fmt: skip
             axes.set_xlim(0, 1.22 * largest or 1.0)
@@ -185,8 +185,8 @@ def cost_figure(cost: Cost) -> str:
             "cost",
             f"Cost by part: {cost.area_mm2:.4g} mm², {1e3 * cost.power_w:.4g} mW, "
             f"{1e9 * cost.energy_per_image_j:.4g} nJ per image; the ADCs take "
-            f"{cost.area_mm2_by_part['ADCs'] / cost.area_mm2:.0%} of the area and "
-            f"{cost.power_w_by_part['ADCs'] / cost.power_w:.0%} of the power.",
+            f"{100 * cost.area_mm2_by_part['ADCs'] / cost.area_mm2:.0f} % of the area and "
+            f"{100 * cost.power_w_by_part['ADCs'] / cost.power_w:.0f} % of the power.",
         )
 
 

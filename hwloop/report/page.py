@@ -102,8 +102,10 @@ def engineering(value: float, unit: str) -> str:
     raise AssertionError
 
 
-def power_of_ten(value: float) -> str:
-    """Return ``3.1e-12`` as ``3.1·10⁻¹²``."""
+def power_of_ten(value: float | None) -> str:
+    """Return ``3.1e-12`` as ``3.1·10⁻¹²``; None is what could not be solved."""
+    if value is None:
+        return "not solved"
     if value == 0:
         return "0"
     mantissa, exponent = f"{value:.1e}".split("e")

@@ -13,12 +13,12 @@ from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap
 
 @dataclass(frozen=True)
 class VoltageLoss:
-    """Voltage that the cells of one tile do not see, with every used word line at the read voltage.
+    """Voltage missing across the crossings of one tile, with every used word line at the read voltage.
 
     Attributes:
         layer: name of the layer.
         tile: index of the tile in the layer.
-        loss: volt, float64 ``[polarity, rows, cols]``; NaN where no cell conducts.
+        loss: volt, float64 ``[polarity, rows, cols]``; NaN on lines that the tile does not use.
     """
 
     layer: str
@@ -66,12 +66,12 @@ def worst_voltage_loss(conductance_map: ConductanceMap, wires: Wires) -> Voltage
     name = max(totals, key=lambda name: float(totals[name].max()))
     layer, tile = conductance_map.layers[name], int(totals[name].argmax())
     g = _actual(layer)[tile, :, 0]
-    rows_used = layer.row_index[tile] != UNUSED_LINE
+    rows_used, cols_used = layer.row_index[tile] != UNUSED_LINE, layer.col_index[tile] != UNUSED_LINE
     read_voltage = conductance_map.card.read_voltage.value
     voltages = (rows_used * read_voltage).double().expand(2, 1, -1)
     word, bit = factorize(g, wires).node_voltages(voltages)
     loss = read_voltage - (word - bit)[:, 0]
-    return VoltageLoss(name, tile, torch.where(g > 0, loss, torch.nan).numpy())
+    return VoltageLoss(name, tile, torch.where(rows_used[:, None] & cols_used, loss, torch.nan).numpy())
 
 
 def _actual(layer: LayerMap) -> torch.Tensor:

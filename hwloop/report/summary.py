@@ -115,26 +115,34 @@ class Adc(_Section):
     bits_per_tile: dict[str, list[int]]
 
 
-class SpiceTile(_Section):
-    """One tile that ngspice solved."""
+class SpiceArray(_Section):
+    """One array that ngspice solved; errors are null where it could not."""
 
     layer: str
     tile: int
-    polarity: str
-    rel_error: float
+    polarity: Literal["positive", "negative"]
+    cells: int
+    rel_error: float | None
+    rel_error_of_largest: float | None
 
 
 class Spice(_Section):
-    """ngspice against the fast solver on sampled tiles."""
+    """ngspice against the fast solver on sampled tiles, both polarities of each.
+
+    ``rel_error`` is relative to the full-scale column current, ``rel_error_of_largest`` to the largest column
+    current of that array under the same inputs.
+    """
 
     status: Literal["passed", "failed", "not run"]
     reason: str
+    ngspice: str
     tiles_checked: int = Field(ge=0)
-    inputs_per_tile: int = Field(ge=0)
-    max_rel_error: float | None
+    inputs_per_array: int = Field(ge=1)
     tolerance: float
-    tiles: list[SpiceTile]
-    version: str
+    max_rel_error: float | None
+    typical_rel_error: float | None
+    max_rel_error_of_largest: float | None
+    arrays: list[SpiceArray]
 
 
 class Cost(_Section):
