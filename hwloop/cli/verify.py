@@ -60,23 +60,13 @@ def verify_command(
     if as_json:
         emit_json(report.as_dict())
     elif report.arrays:
-        output.print(_table(report))
+        _print(report)
     if not report.passed:
         fail(f"{maps}: {report.status}: {report.reason}")
 
 
-def _table(report: VerifyReport) -> Table:
-    table = Table(
-        box=None,
-        pad_edge=False,
-        title=f"ngspice {report.ngspice} against the fast solver, {report.inputs} inputs per array",
-        caption=(
-            f"{report.tiles_checked} tiles: worst {_figure(report.max_error)}, typical "
-            f"{_figure(report.typical_error)} of full scale; budget {report.budget:g}: {report.status}"
-        ),
-        title_justify="left",
-        caption_justify="left",
-    )
+def _print(report: VerifyReport) -> None:
+    table = Table(box=None, pad_edge=False)
     table.add_column("layer", overflow="fold")
     for heading in ("tile", "polarity", "cells", "of full scale", "of largest", "seconds"):
         table.add_column(heading, justify="left" if heading == "polarity" else "right")
@@ -90,7 +80,13 @@ def _table(report: VerifyReport) -> Table:
             _figure(array.error_of_largest),
             f"{array.seconds:.1f}",
         )
-    return table
+    output.print(f"ngspice {report.ngspice} against the fast solver, {report.inputs} inputs per array")
+    output.print(table)
+    output.print(
+        f"{report.tiles_checked} tiles: worst {_figure(report.max_error)}, "
+        f"typical {_figure(report.typical_error)} of full scale"
+    )
+    output.print(f"budget {report.budget:g}: {report.status}")
 
 
 def _figure(error: float | None) -> str:
