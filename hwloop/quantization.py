@@ -116,6 +116,7 @@ def quantize_and_tune(
     *,
     batch: int,
     seed: int,
+    shift: int = 0,
     checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Quantized:
@@ -132,6 +133,7 @@ def quantize_and_tune(
         choice: how long and how fast to learn.
         batch: images of one step.
         seed: seed of the run.
+        shift: random shift of training images in pixels.
         checkpoint: file to save to and to resume from.
         progress: called with the fraction done and a few words.
     """
@@ -149,6 +151,7 @@ def quantize_and_tune(
             batch=batch,
             learning_rate=choice.learning_rate,
             seed=seed,
+            shift=shift,
             station="quantized training",
             schedule=cosine,
             checkpoint=checkpoint,

@@ -25,10 +25,11 @@ class Network(_Section):
 
 
 class Data(_Section):
-    """Which images, and how many training images are held back for every choice made on the way."""
+    """Which images, how many are held back for every choice made on the way, and how training moves them."""
 
     name: str = "mnist"
     validation: int = Field(default=5000, ge=0)
+    shift: int = Field(default=0, ge=0, le=64)
 
 
 class Train(_Section):

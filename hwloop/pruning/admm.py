@@ -66,6 +66,7 @@ def admm_prune(
     *,
     batch: int,
     seed: int,
+    shift: int = 0,
     array_shape: tuple[int, int] = (64, 64),
     checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
@@ -78,6 +79,7 @@ def admm_prune(
         prune: what each layer keeps, and how long and how fast to learn.
         batch: images of one step.
         seed: seed of the run.
+        shift: random shift of training images in pixels.
         array_shape: word lines and bit lines of one array, the size of a block.
         checkpoint: folder for checkpoints; a second call with the same arguments goes on where the first was
             cut off, and gives the same weights.
@@ -117,6 +119,7 @@ def admm_prune(
             batch=batch,
             learning_rate=prune.learning_rate,
             seed=seed,
+            shift=shift,
             station=station,
             schedule=constant,
             regulariser=lambda rho=rho, anchors=anchors: (  # type: ignore[misc]
@@ -151,6 +154,7 @@ def admm_prune(
         batch=batch,
         learning_rate=prune.retrain_learning_rate,
         seed=seed,
+        shift=shift,
         station=station,
         schedule=one_cycle,
         after_step=lambda: apply_masks(net, masks),

@@ -70,6 +70,7 @@ def fit(
     seed: int,
     station: str,
     weight_decay: float = 0.0,
+    shift: int = 0,
     schedule: Schedule = cosine,
     regulariser: Callable[[], torch.Tensor] | None = None,
     after_step: Callable[[], None] | None = None,
@@ -90,6 +91,7 @@ def fit(
         seed: seed of the run.
         station: name of this training; two trainings of one run need two names.
         weight_decay: decoupled weight decay of everything but biases and scales.
+        shift: each image is moved by up to so many pixels in both directions, anew in each epoch.
         schedule: learning rate as a fraction of its peak, over the fraction of the training done.
         regulariser: gives a scalar that is added to the loss of each step.
         after_step: called after each step, for example to set pruned weights back to zero.
@@ -114,6 +116,7 @@ def fit(
         "batch": batch,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
+        "shift": shift,
         "images": len(dataset.train_x),
         "start": digest(net.state_dict()),
     }
@@ -127,6 +130,7 @@ def fit(
     net.train()
     for epoch in range(len(records) + 1, epochs + 1):
         order = torch.randperm(len(dataset.train_x), generator=torch_stream(seed, station, "epoch", epoch))
+        moves = torch_stream(seed, station, "shift", epoch)
         loss_sum, right = 0.0, 0
         with torch.random.fork_rng():
             torch.manual_seed(stream_key(seed, station, "dropout", epoch) % 2**63)
@@ -134,7 +138,8 @@ def fit(
                 done = ((epoch - 1) * steps + step) / (epochs * steps)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * schedule(done)
-                x = dataset.train_x[index].to(device, memory_format=torch.channels_last)
+                x = shifted(dataset.train_x[index], shift, moves)
+                x = x.to(device, memory_format=torch.channels_last)
                 y = dataset.train_y[index].to(device)
                 logits = net(x)
                 loss = F.cross_entropy(logits, y)
@@ -168,6 +173,18 @@ def fit(
     net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net.eval()
     return records
+
+
+def shifted(x: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
+    """Move each image ``[n, channels, height, width]`` by up to ``most`` pixels each way; zeros fill in."""
+    if most == 0:
+        return x
+    images, _, height, width = x.shape
+    down = torch.randint(2 * most + 1, (images, 1), generator=generator) + torch.arange(height)
+    across = torch.randint(2 * most + 1, (images, 1), generator=generator) + torch.arange(width)
+    padded = F.pad(x, (most, most, most, most)).permute(0, 2, 3, 1)
+    which = torch.arange(images)[:, None, None]
+    return padded[which, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
 
 def accuracy(net: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 1000) -> float:
