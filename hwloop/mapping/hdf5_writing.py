@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import math
 import os
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from .map_errors import MAX_CHUNK_BYTES, MapProblemError, guarded
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _COMPRESSION_LEVEL = 4
 _SLAB_BYTES = 1 << 20
@@ -31,15 +36,53 @@ def creating(path: str | Path) -> Iterator[h5py.File]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with guarded(str(path), "cannot be written"):
         try:
-            # The structures of HDF5 1.10 carry checksums, and every viewer of today reads them.
-            with h5py.File(temporary, "x", libver=("v110", "v110"), locking=False) as file:
-                yield file
-            _flush(temporary)
+            with _Disk(temporary) as disk:
+                # The structures of HDF5 1.10 carry checksums, and every viewer of today reads them.
+                with h5py.File(disk, "w", libver=("v110", "v110")) as file:
+                    yield file
+                disk.finish()
             temporary.replace(path)
             _flush(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+class _Disk(io.FileIO):
+    """A new file that keeps the first error of the disk to itself until :meth:`finish`.
+
+    HDF5 does not survive a write that fails: it may crash when the process ends. After an error nothing more
+    is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+")
+        self._error: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of ``data``."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the file's size."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def finish(self) -> None:
+        """Wait until all is on disk; raises the first OSError that writing met, if any."""
+        if self._error is not None:
+            raise self._error
+        os.fsync(self.fileno())
 
 
 def put_attributes(owner: h5py.HLObject, **values: str | float | tuple[int, ...]) -> None:

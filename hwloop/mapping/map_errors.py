@@ -49,7 +49,9 @@ def guarded(where: str, fault: str = "damaged") -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the cause in a few words: the system's own, where the HDF5 library quotes it."""
-    quoted = re.search(r"error message = '([^']*)'", str(error))
-    text = quoted.group(1) if quoted else getattr(error, "strerror", None) or str(error)
-    return " ".join(text.split())[:160] or type(error).__name__
+    """Return the cause in a few words, without what the HDF5 library wraps around it."""
+    text = getattr(error, "strerror", None) or str(error.args[0] if error.args else "")
+    quoted = re.search(r"error message = '([^']*)'", text)
+    wrapped = re.fullmatch(r"(?:Unable to|Can't) [^(]*\((.*)\)", text)
+    found = quoted or wrapped
+    return " ".join((found.group(1) if found else text).split())[:160] or type(error).__name__

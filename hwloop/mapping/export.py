@@ -1,0 +1,155 @@
+"""Conductance maps as CSV or NPZ files, one per layer, for programs that do not read HDF5."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import errno
+import json
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .conductance_map import ConductanceMap, LayerMap
+from .map_checks import LayerFacts
+from .map_schema import mask_of, target_of
+
+CSV_COLUMNS = (
+    "tile",
+    "polarity",
+    "word_line",
+    "bit_line",
+    "matrix_row",
+    "matrix_col",
+    "level_code",
+    "target_siemens",
+    "actual_siemens",
+)
+
+
+def export_csv(conductance_map: ConductanceMap, folder: str | Path) -> list[Path]:
+    """Write ``map.json`` and, per layer, a table with one line for each cell that is not pruned.
+
+    Columns are ``CSV_COLUMNS``; polarity is 0 for positive and 1 for negative; ``actual_siemens`` is empty
+    before programming.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileExistsError: if one of them is there already; nothing is written then.
+        OSError: if the folder cannot be written; nothing is left behind then.
+    """
+    return _export(conductance_map, Path(folder), ".csv", _write_csv)
+
+
+def export_npz(conductance_map: ConductanceMap, folder: str | Path) -> list[Path]:
+    """Write ``map.json`` and, per layer, the arrays of the map file under the same names.
+
+    Returns and raises as :func:`export_csv`.
+    """
+    return _export(conductance_map, Path(folder), ".npz", _write_npz)
+
+
+def _export(
+    conductance_map: ConductanceMap,
+    folder: Path,
+    ending: str,
+    write: Callable[[Path, LayerMap, float], None],
+) -> list[Path]:
+    # Layer names come from a file: whatever they hold, the files lie directly in the folder.
+    files = {name: folder / (_safe(name) + ending) for name in conductance_map.layers}
+    summary = folder / "map.json"
+    if len(set(files.values())) < len(files):
+        raise ValueError("two layers have names that give the same file name")
+    folder.mkdir(parents=True, exist_ok=True)
+    final = [*files.values(), summary]
+    partial = [path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in final]
+    for path in final:
+        if path.exists() or path.is_symlink():
+            raise FileExistsError(errno.EEXIST, "is there already; choose another folder", str(path))
+    try:
+        for name, path in zip(files, partial, strict=False):
+            write(path, conductance_map.layers[name], conductance_map.g_step)
+        with partial[-1].open("x", encoding="utf-8") as file:
+            json.dump(_summary(conductance_map, files), file, indent=1, allow_nan=False)
+        for temporary, path in zip(partial, final, strict=True):
+            temporary.replace(path)
+    finally:
+        for temporary in partial:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+    return final
+
+
+def _summary(conductance_map: ConductanceMap, files: dict[str, Path]) -> dict[str, Any]:
+    """Return all facts that the tables of the layers do not hold."""
+    layers = {
+        name: dataclasses.asdict(LayerFacts.of(layer, position))
+        | {"file": files[name].name, "adc_bits": layer.adc_bits.tolist()}
+        for position, (name, layer) in enumerate(conductance_map.layers.items())
+    }
+    return {
+        "network": conductance_map.network,
+        "card": conductance_map.card.model_dump(mode="json"),
+        "g_step_siemens": conductance_map.g_step,
+        "array_shape": list(conductance_map.array_shape),
+        "layers": layers,
+        "attributes": dict(conductance_map.attributes),
+    }
+
+
+def _write_csv(path: Path, layer: LayerMap, g_step: float) -> None:
+    codes = layer.codes.numpy(force=True)
+    row_index, col_index = layer.row_index.numpy(force=True), layer.col_index.numpy(force=True)
+    with path.open("x", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(CSV_COLUMNS)
+        for tile, cells in enumerate(codes):
+            polarity, slices, lines, bits = np.nonzero(cells)
+            levels = cells[polarity, slices, lines, bits]
+            actual = [""] * len(levels)
+            if layer.actual is not None:
+                actual = _shortest(layer.actual[tile].numpy(force=True)[polarity, slices, lines, bits])
+            columns = (
+                polarity.tolist(),
+                lines.tolist(),
+                bits.tolist(),
+                row_index[tile, lines].tolist(),
+                col_index[tile, bits].tolist(),
+                levels.tolist(),
+                _shortest(target_of(levels, g_step)),
+                actual,
+            )
+            table.writerows((tile, *cell) for cell in zip(*columns, strict=True))
+
+
+def _write_npz(path: Path, layer: LayerMap, g_step: float) -> None:
+    codes = layer.codes.numpy(force=True)
+    arrays = {
+        "codes": codes,
+        "target": target_of(codes, g_step),
+        "mask": mask_of(codes),
+        "row_index": layer.row_index.numpy(force=True),
+        "col_index": layer.col_index.numpy(force=True),
+        "adc_bits": layer.adc_bits.numpy(force=True),
+    }
+    if layer.actual is not None:
+        arrays["actual"] = layer.actual.numpy(force=True)
+    with path.open("xb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _shortest(conductances: np.ndarray) -> list[str]:
+    """Write float32 numbers with just as many digits as give them back."""
+    return [str(value) for value in conductances]
+
+
+def _safe(name: str) -> str:
+    """Return a file name without folders, hidden files or odd characters."""
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "_"
