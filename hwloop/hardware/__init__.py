@@ -1,5 +1,9 @@
 """Hardware back ends behind one protocol: program a conductance map, then read layers."""
 
+from .execution import HardwareLayer as HardwareLayer
+from .execution import calibrate_inputs as calibrate_inputs
+from .execution import network_from_map as network_from_map
+from .execution import on_hardware as on_hardware
 from .fast import FastHardware as FastHardware
 from .ideal import IdealHardware as IdealHardware
 from .protocol import Hardware as Hardware

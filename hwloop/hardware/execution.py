@@ -1,0 +1,148 @@
+"""Running networks on hardware: crossbar layers are read, everything else stays as it is."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hwloop.hardware.ideal import weight_matrix
+from hwloop.hardware.protocol import Hardware
+from hwloop.mapping import ConductanceMap
+from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, record_inputs
+
+
+class HardwareLayer(nn.Module):
+    """A linear or convolutional layer whose product is read from hardware; its bias is added digitally.
+
+    The value is the hardware's. The gradient is that of the layer, as if it had computed the value itself
+    (straight-through estimator).
+
+    Args:
+        name: the layer's name in the conductance map.
+        layer: the layer.
+        hardware: what to read; a map must be programmed by the time of the first input.
+    """
+
+    def __init__(self, name: str, layer: CrossbarLayer, hardware: Hardware) -> None:
+        super().__init__()
+        self.name, self.layer, self.hardware = name, layer, hardware
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output, of the shape that the layer itself would give."""
+        with torch.no_grad():
+            value = self._convolve(self.layer, x) if isinstance(self.layer, nn.Conv2d) else self._multiply(x)
+        if not torch.is_grad_enabled():
+            return value
+        model = self.layer(x)
+        return value + (model - model.detach())
+
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.hardware.read(self.name, x.reshape(-1, x.shape[-1]))
+        return self._add_bias(rows).reshape(*x.shape[:-1], -1)
+
+    def _convolve(self, layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        windows = _windows(layer, x if x.ndim == 4 else x[None])
+        batch, height, width = windows.shape[:3]
+        rows = self.hardware.read(self.name, windows.reshape(batch * height * width, -1))
+        value = self._add_bias(rows).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+        return value if x.ndim == 4 else value[0]
+
+    def _add_bias(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows if self.layer.bias is None else rows + self.layer.bias
+
+
+def on_hardware(net: nn.Module, hardware: Hardware) -> nn.Module:
+    """Return a copy of ``net`` in which every crossbar layer is a :class:`HardwareLayer`.
+
+    Vectors reach each layer image by image, for a convolution position by position, so hardware that counts
+    them reads the same in batches of any size, as long as a layer runs once for each batch.
+
+    Args:
+        net: a network; its biases and digital layers are used, its weights only for gradients.
+        hardware: programmed hardware.
+    """
+    copied = copy.deepcopy(net)
+    for name, layer in crossbar_layers(copied).items():
+        parent, _, child = name.rpartition(".")
+        setattr(copied.get_submodule(parent), child, HardwareLayer(name, layer, hardware))
+    return copied
+
+
+def network_from_map(net: nn.Module, conductance_map: ConductanceMap) -> nn.Module:
+    """Return a copy of ``net`` with the quantized weights and the digital parameters of a map.
+
+    Raises:
+        ValueError: if the map is of another network; the message names the layer or parameter.
+    """
+    copied = copy.deepcopy(net)
+    layers = crossbar_layers(copied)
+    state = copied.state_dict()
+    digital = state.keys() - {f"{name}.weight" for name in layers}
+    different = (layers.keys() ^ conductance_map.layers) | (digital ^ conductance_map.digital.keys())
+    if different:
+        raise ValueError(f"the conductance map is of another network: {min(different)} is not in both")
+    for name, layer in layers.items():
+        mapped = conductance_map.layers[name]
+        _check_shape(name, mapped.weight_shape, layer.weight.shape)
+        matrix = weight_matrix(mapped, conductance_map.g_step).to(layer.weight)
+        layer.weight.data.copy_(from_matrix(layer, matrix))
+    for name, value in conductance_map.digital.items():
+        _check_shape(name, value.shape, state[name].shape)
+        state[name].copy_(value)
+    return copied
+
+
+def calibrate_inputs(net: nn.Module, x: torch.Tensor) -> dict[str, tuple[float, bool]]:
+    """Choose the input range of every crossbar layer from images.
+
+    The scale is the largest magnitude that reaches the layer, so no input of these images saturates the DAC.
+    A lower scale, at a high quantile, would make steps finer; but finer steps are cheap (one more cycle
+    halves them), while a clipped large activation is an error that no later digit repairs.
+
+    Args:
+        net: network that computes the activations, with the weights that will be mapped.
+        x: training images, ``[n, ...]``.
+
+    Returns:
+        For each layer the activation that the DAC's full-scale code stands for, and whether any activation
+        was negative.
+
+    Raises:
+        ValueError: if a layer is not reached, or sees values that are not finite.
+    """
+    seen = record_inputs(net, x)
+    scales: dict[str, tuple[float, bool]] = {}
+    for name in crossbar_layers(net):
+        if name not in seen:
+            raise ValueError(f"layer {name}: no input reaches it, so its input range is not known")
+        largest = float(seen[name].abs().max())
+        if not 0 <= largest < float("inf"):
+            raise ValueError(f"layer {name}: activations are not finite")
+        scales[name] = (largest or 1.0, bool((seen[name] < 0).any()))
+    return scales
+
+
+def _check_shape(name: str, in_map: tuple[int, ...], in_network: tuple[int, ...]) -> None:
+    if tuple(in_map) != tuple(in_network):
+        raise ValueError(
+            f"the conductance map is of another network: {name} is {list(in_map)} in the map "
+            f"and {list(in_network)} in the network"
+        )
+
+
+def _windows(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """Return what each output position sees: ``[batch, out height, out width, channels, kh, kw]``, a view.
+
+    Reshaped to two dimensions it holds the input vectors of the layer's GEMM form. A strided view makes that
+    one copy, several times faster than :func:`torch.nn.functional.unfold` and a transposition.
+    """
+    # Torch keeps the numbers behind padding="same" here, in the order that F.pad takes.
+    x = F.pad(x, layer._reversed_padding_repeated_twice).contiguous()
+    batch, channels, height, width = x.shape
+    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
+    out = ((height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1)
+    b, c, i, j = x.stride()
+    return x.as_strided((batch, *out, channels, kh, kw), (b, i * sh, j * sw, c, i * dh, j * dw))
