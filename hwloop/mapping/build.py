@@ -43,7 +43,7 @@ def build_map(
     """
     layers = crossbar_layers(net)
     _check_names(layers, quantized, "level codes")
-    _check_names(layers, input_scales, "an input scale")
+    _check_names(layers, input_scales, "input scale")
     mapped = {
         name: _map_layer(name, layer, *quantized[name], card, array_shape, *input_scales[name])
         for name, layer in layers.items()
@@ -113,6 +113,6 @@ def _map_layer(
 def _check_names(layers: Mapping[str, CrossbarLayer], given: Mapping[str, Any], what: str) -> None:
     """Raise unless ``given`` has exactly the names of the layers."""
     if missing := [name for name in layers if name not in given]:
-        raise ValueError(f"layer {missing[0]}: {what} is missing")
+        raise ValueError(f"layer {missing[0]}: {what} missing")
     if unknown := [name for name in given if name not in layers]:
         raise ValueError(f"layer {unknown[0]}: given {what}, but the network has no such crossbar layer")

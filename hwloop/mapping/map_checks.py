@@ -14,7 +14,7 @@ MAX_NETWORK = 1000
 MAX_LINES = 2048
 MAX_MATRIX_ENTRIES = 1 << 32
 MAX_TILES = 1 << 31
-MAX_ADC_BITS = 32
+MAX_ADC_BITS = 20
 
 
 def check_header(network: str, array_shape: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ VERSION = 1
 MAX_CARD_BYTES = 1 << 20
 MAX_ATTRIBUTES_BYTES = 1 << 24
 MAX_LAYERS = 10_000
+MAX_DATA = 100
 MAX_DIGITAL = 100_000
 DIGITAL_TYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1")
 
@@ -126,4 +127,4 @@ def fingerprint(root: SafeGroup) -> str:
 
 def _layer_facts(group: SafeGroup) -> dict[str, object]:
     facts = read_facts(group)
-    return vars(facts) | {"data": {name: group.checksum(name) for name in group.names(len(DATA))}}
+    return vars(facts) | {"data": {name: group.checksum(name) for name in group.names(MAX_DATA)}}

@@ -47,12 +47,15 @@ def write_map(conductance_map: ConductanceMap, path: str | Path) -> None:
         layers, digital = file.create_group("layers"), file.create_group("digital")
         put_attributes(layers, description=schema.LAYERS)
         put_attributes(digital, description=schema.DIGITAL)
+        for name in (*conductance_map.layers, *conductance_map.digital):
+            if not NAME.fullmatch(name):
+                raise MapProblemError(f"name {ascii(name)[:80]} is not allowed")
         for position, (name, layer) in enumerate(conductance_map.layers.items()):
             with guarded(f"{path}: layers/{name}", "cannot be written"):
-                write_layer(layers.create_group(_checked(name)), layer, position, conductance_map)
+                write_layer(layers.create_group(name), layer, position, conductance_map)
         for name, value in conductance_map.digital.items():
             with guarded(f"{path}: digital/{name}", "cannot be written"):
-                _write_digital(digital, _checked(name), value.numpy(force=True))
+                _write_digital(digital, name, value.numpy(force=True))
         put_attributes(file, sha256=schema.fingerprint(SafeGroup(file, str(path), 0)))
 
 
@@ -164,10 +167,3 @@ def _check_fingerprint(root: SafeGroup) -> None:
 def _check_finite(value: np.ndarray) -> None:
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise MapProblemError("has values that are not finite")
-
-
-def _checked(name: str) -> str:
-    """Return the name of a layer or parameter if a file can hold it."""
-    if not NAME.fullmatch(name):
-        raise MapProblemError(f"name {ascii(name)[:80]} is not allowed")
-    return name

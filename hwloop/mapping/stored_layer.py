@@ -48,7 +48,7 @@ class StoredLayer:
     def __init__(self, group: SafeGroup, name: str, of: ConductanceMap) -> None:
         self._name, self._of, self._where = name, of, group.where
         self._facts = schema.read_facts(group)
-        present = group.names(len(schema.DATA))
+        present = group.names(schema.MAX_DATA)
         if unknown := set(present) - schema.DATA.keys():
             raise MapFileError(f"{group.where}: {min(unknown)} is no data set of a layer")
         wanted = (name for name in schema.DATA if name != schema.OPTIONAL or name in present)
