@@ -1,6 +1,7 @@
 """Finding ngspice and running it; what differs between versions and what PySpice gets wrong stays in here.
 
-ngspice runs as a shared library inside a worker process (:mod:`spice_netlists.worker`), never in the caller's.
+ngspice runs as a shared library inside a worker process (:mod:`spice_netlists.worker`), never in the
+caller's.
 What this module works around:
 
 * PySpice looks for ``libngspice.so``, which only a -dev package installs; here the run-time name is found.

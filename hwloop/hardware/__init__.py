@@ -7,3 +7,4 @@ from .execution import on_hardware as on_hardware
 from .fast import FastHardware as FastHardware
 from .ideal import IdealHardware as IdealHardware
 from .protocol import Hardware as Hardware
+from .spice import SpiceHardware as SpiceHardware
