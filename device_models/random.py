@@ -8,9 +8,12 @@ same devices whether it is programmed alone, in a batch or on another machine.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def stream_key(seed: int, *names: str | int) -> int:
@@ -26,6 +29,8 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
 
 def torch_stream(seed: int, *names: str | int) -> torch.Generator:
     """Return a CPU torch generator for a named stream (for shuffles and dropout in training)."""
+    import torch  # cards are read by commands that need no torch, and importing it takes a second
+
     generator = torch.Generator()
     generator.manual_seed(stream_key(seed, *names) % 2**63)
     return generator

@@ -5,10 +5,22 @@ from __future__ import annotations
 from .common import new_app
 from .devices import devices_app
 from .doctor import doctor
+from .maps import maps_app
+from .run import map_command, prune, report, retrain, run
+from .simulate import simulate
+from .verify import verify_command
 
 app = new_app(help="Hardware-in-the-loop evaluation of neural networks on memristor crossbars.")
-app.command()(doctor)
+app.command()(run)
+app.command()(prune)
+app.command("map")(map_command)
+app.command()(simulate)
+app.command("verify")(verify_command)
+app.command()(retrain)
+app.command()(report)
+app.add_typer(maps_app, name="maps")
 app.add_typer(devices_app, name="devices")
+app.command()(doctor)
 
 
 def main() -> None:

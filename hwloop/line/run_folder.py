@@ -9,12 +9,16 @@ DIR/maps.h5, summary.json, report.html
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
+import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 import calibration
 import device_models
@@ -62,23 +66,25 @@ class RunFolder:
         elif path.is_dir() and any(not entry.name.startswith(".run.json.") for entry in path.iterdir()):
             raise RunError(f"{path}: not empty, and not the folder of a run; use another folder")
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "run.json", _json(identity))
+        write_atomically(path / "run.json", _json({**identity, "versions": _versions()}))
         return cls(path, recipe)
 
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
-        """Open a folder that a run has been started in.
+        """Open a folder that a run has been started in, to look at it.
 
         Raises:
-            RunError: if there is none, or it was made with other code or input files.
+            RunError: if there is none.
         """
-        found = _read_run(path)
         try:
-            recipe = Recipe.model_validate(found["recipe"])
-        except (KeyError, ValueError) as error:
-            raise RunError(f"{path / 'run.json'}: its recipe is damaged; start anew with --fresh") from error
-        _compare(path, found, _identity(recipe))
-        return cls(path, recipe)
+            return cls(path, Recipe.model_validate(_read_run(path)["recipe"]))
+        except (KeyError, ValidationError) as error:
+            raise RunError(f"{path / 'run.json'}: its recipe is damaged ({error})") from error
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the programs that the run was made with."""
+        return dict(_read_run(self.path).get("versions", {}))
 
     def station(self, name: str) -> Path:
         """Folder of one station; made if there is none."""
@@ -127,6 +133,19 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
         "code": _code_digest(),
         "files": digests,
     }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("hwloop", "torch", "numpy", "numba", "scipy", "h5py", "PySpice")
+    installed = {package: _version(package) for package in packages}
+    return {"Python": platform.python_version(), **installed, "machine": platform.machine()}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
 
 
 def _digest(path: Path) -> str:

@@ -1,1 +1,11 @@
 """The summary of a run, its figures and its report page."""
+
+from .page import ReportData as ReportData
+from .page import write_report as write_report
+from .readout import AdcHistogram as AdcHistogram
+from .readout import VoltageLoss as VoltageLoss
+from .readout import worst_voltage_loss as worst_voltage_loss
+from .summary import Summary as Summary
+from .summary import SummaryError as SummaryError
+from .summary import read_summary as read_summary
+from .summary import write_summary as write_summary

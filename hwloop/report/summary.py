@@ -99,6 +99,7 @@ class Layer(_Section):
     tiles_dense: int
     tiles_kept: int
     adc_bits: int
+    read_error: float = Field(ge=0)
 
 
 class MappingCheck(_Section):

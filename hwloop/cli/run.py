@@ -1,0 +1,161 @@
+"""``hwloop run``, and its stations one at a time: ``prune``, ``map``, ``retrain``, ``report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwloop.recipe import Recipe, load_recipe
+
+from .common import JsonOption, TerminalProgress, emit_json, note, output
+
+if TYPE_CHECKING:
+    from hwloop.report import Summary
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="Recipe in TOML; LeNet on MNIST if left out.", show_default=False),
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed, in place of the recipe's.", show_default=False)
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Weights in safetensors, in place of training.", show_default=False),
+]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run left in DIR.")]
+
+
+def run(
+    out: OutOption,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="Recipe in TOML; LeNet on MNIST if left out.", show_default=False),
+    ] = None,
+    seed: SeedOption = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="Network, as package.module:factory.", show_default=False),
+    ] = None,
+    weights: WeightsOption = None,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a network through the whole line, and report.
+
+    The same command again goes on where it was interrupted.
+    """
+    _walk(_choose(recipe, seed, network, weights), out, "evaluate_after", fresh)
+    _report(out, as_json)
+
+
+def prune(
+    network: Annotated[str, typer.Argument(help="Network, as package.module:factory.", show_default=False)],
+    out: OutOption,
+    method: Annotated[str, typer.Option(help="Pruning method: admm.")] = "admm",
+    recipe: RecipeOption = None,
+    seed: SeedOption = None,
+    weights: WeightsOption = None,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a network, or load its weights, and prune it."""
+    chosen = _choose(recipe, seed, network, weights)
+    _walk(_with(chosen, "prune", method=method), out, "prune", fresh)
+    _show_station(out, "prune", as_json)
+
+
+def map_command(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Quantize the pruned network of a run, and map it to crossbars."""
+    _continue(run, "map")
+    _show_station(run, "map", as_json)
+
+
+def retrain(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Retrain the mapped network of a run with the hardware in the loop, and evaluate it before and after."""
+    _continue(run, "evaluate_after")
+    _show_station(run, "evaluate_after", as_json)
+
+
+def report(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Write summary.json and report.html of a run anew."""
+    _report(run, as_json)
+
+
+def _choose(recipe: Path | None, seed: int | None, network: str | None, weights: Path | None) -> Recipe:
+    """Return the recipe with what the command line puts in its place."""
+    chosen = load_recipe(recipe)
+    if network is not None:
+        chosen = _with(chosen, "network", factory=network, weights="")
+        # As for `python -m`, modules may lie in the working directory.
+        sys.path.insert(0, str(Path.cwd()))
+    if weights is not None:
+        chosen = _with(chosen, "network", weights=str(weights))
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    return chosen
+
+
+def _with(recipe: Recipe, section: str, **values: str) -> Recipe:
+    """Return the recipe with other values in one section, checked."""
+    data = recipe.model_dump()
+    data[section] |= values
+    return Recipe.model_validate(data)
+
+
+def _walk(recipe: Recipe, out: Path, until: str, fresh: bool = False) -> None:
+    from hwloop.line import Run, RunFolder, load_inputs, walk
+
+    inputs = load_inputs(recipe)
+    folder = RunFolder.create(out, recipe, fresh)
+    with TerminalProgress() as progress:
+        walk(Run(folder, inputs, progress), until)
+
+
+def _continue(run: Path, until: str) -> None:
+    from hwloop.line import RunFolder
+
+    _walk(RunFolder.reopen(run).recipe, run, until)
+
+
+def _report(run: Path, as_json: bool) -> None:
+    from hwloop.line import RunFolder, write_results
+
+    summary = write_results(RunFolder.reopen(run))
+    if as_json:
+        emit_json(summary.model_dump(mode="json"))
+        return
+    _print_summary(summary)
+    output.print(f"report: {run / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _print_summary(summary: Summary) -> None:
+    accuracy, compression = summary.accuracy, summary.compression
+    after = accuracy.hardware_after
+    spread = "" if after.std is None else f" ± {100 * after.std:.2f}"
+    lines = [
+        f"accuracy: dense {100 * accuracy.dense:.2f} %, pruned {100 * accuracy.pruned:.2f} %, "
+        f"quantized {100 * accuracy.quantized:.2f} %",
+        f"on arrays: {100 * accuracy.hardware_before.mean:.2f} %, retrained {100 * after.mean:.2f}{spread} % "
+        f"({len(after.instances)} devices)",
+        f"compression: {compression.weights:.1f}x fewer weights, {compression.tiles:.1f}x fewer tiles "
+        f"({compression.tiles_kept} of {compression.tiles_dense})",
+        f"SPICE check: {summary.spice.status}",
+        f"arrays: {summary.cost.area_mm2:.3g} mm2, {1e3 * summary.cost.power_w:.3g} mW",
+    ]
+    for line in lines:
+        output.print(line, markup=False)
+
+
+def _show_station(run: Path, station: str, as_json: bool) -> None:
+    from hwloop.line import RunFolder
+
+    if as_json:
+        emit_json(RunFolder.reopen(run).result(station))
+    else:
+        note(f"{station} is done; its results are in {run / 'stations' / station}")

@@ -1,0 +1,54 @@
+"""How each figure of a summary was obtained: the sentences of ``how.toml`` with the facts of a run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from hwloop.line.stations import OBSERVED_IMAGES
+from hwloop.mapping import ConductanceMap
+from hwloop.recipe import Recipe
+
+
+def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping[str, Any]) -> dict[str, str]:
+    """Return a text for every figure of :data:`hwloop.report.summary.FIGURES`.
+
+    Args:
+        recipe: every choice of the run.
+        conductance_map: the map after retraining.
+        found: what each station found.
+    """
+    card, choice, prune = conductance_map.card, recipe.hardware, recipe.prune
+    rows, cols = conductance_map.array_shape
+    images = found["train"]["test_images"]
+    loaded, trained = (
+        f"weights of {recipe.network.weights}, as they are",
+        f"{recipe.train.epochs} epochs of training",
+    )
+    retrained = f"{prune.retrain_epochs} epochs of masked retraining"
+    pruned = f"after {prune.rounds} rounds of ADMM, projection, and {retrained}"
+    facts = {
+        "card": card.name,
+        "cell": choice.cell,
+        "cols": cols,
+        "dac_bits": choice.dac_bits,
+        "driver": f"{choice.driver:g}",
+        "g_max": f"{card.g_max.value:g}",
+        "images": images,
+        "instances": recipe.evaluate.instances,
+        "levels": card.levels,
+        "logit_images": found["map"]["images"],
+        "node": choice.node,
+        "observed": min(images, OBSERVED_IMAGES),
+        "origin": loaded if recipe.network.weights else trained,
+        "pruning": pruned if prune.keep else "the recipe prunes nothing",
+        "quantize_epochs": recipe.quantize.epochs,
+        "read_voltage": f"{card.read_voltage.value:g}",
+        "retrain_epochs": recipe.retrain.epochs,
+        "rows": rows,
+        "sense": f"{choice.sense:g}",
+    }
+    sentences = tomllib.loads((resources.files("hwloop.line") / "how.toml").read_text("utf-8"))
+    return {figure: sentence.format_map(facts) for figure, sentence in sentences.items()}

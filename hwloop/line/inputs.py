@@ -1,0 +1,99 @@
+"""What a recipe names, loaded and checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from device_models.card import DeviceCard, load_card
+from device_models.crossbar import Wires
+from device_models.wire_table import wire_resistance
+from hwloop.cost import vectors_per_image
+from hwloop.datasets import Dataset, load_dataset
+from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights
+from hwloop.recipe import HardwareChoice, Recipe, RecipeError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files and factories that a recipe names.
+
+    Attributes:
+        recipe: every choice of the run.
+        dataset: images and labels.
+        card: the device card.
+        wires: wire figures of every array.
+        vectors: for each crossbar layer, input vectors that one image applies to it.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    card: DeviceCard
+    wires: Wires
+    vectors: dict[str, int]
+
+    @property
+    def array_shape(self) -> tuple[int, int]:
+        """Word lines and bit lines of one array."""
+        return self.recipe.hardware.rows, self.recipe.hardware.cols
+
+    @property
+    def test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels that every accuracy of the run is measured on."""
+        images = self.recipe.evaluate.images
+        return self.dataset.test_x[:images], self.dataset.test_y[:images]
+
+    def network(self) -> nn.Module:
+        """Return the network as the line starts with it: with the recipe's weights, or with random ones."""
+        net = build_network(self.recipe.network.factory, self.recipe.seed)
+        if self.recipe.network.weights:
+            load_weights(net, self.recipe.network.weights)
+        return net.eval()
+
+
+def load_inputs(recipe: Recipe) -> Inputs:
+    """Load everything that a recipe names, and check that it fits together.
+
+    Raises:
+        ValueError: a subclass that names the file, layer or field.
+    """
+    card = load_card(recipe.hardware.card)
+    dataset = load_dataset(recipe.data.name, recipe.data.validation, recipe.seed)
+    inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware), {})
+    net = inputs.network()
+    layers = crossbar_layers(net)
+    unknown = sorted(recipe.prune.keep.keys() - layers)
+    if unknown:
+        raise RecipeError(
+            f"prune.keep.{unknown[0]}: the network has no such layer; its layers are {', '.join(layers)}"
+        )
+    _check_shapes(net, dataset, recipe)
+    inputs.vectors.update(vectors_per_image(net, dataset.test_x[:1]))
+    idle = [name for name in layers if name not in inputs.vectors]
+    if idle:
+        raise NetworkError(f"network {recipe.network.factory!r}: layer {idle[0]} is never used")
+    return inputs
+
+
+def make_wires(choice: HardwareChoice) -> Wires:
+    """Return the wire figures of arrays of a choice of hardware."""
+    return Wires(*wire_resistance(choice.node, choice.cell), driver=choice.driver, sense=choice.sense)
+
+
+def _check_shapes(net: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
+    """Raise NetworkError unless the network takes the images and gives a logit for each class."""
+    shape = list(dataset.test_x.shape[1:])
+    name = f"network {recipe.network.factory!r}"
+    try:
+        with torch.no_grad():
+            logits = net(dataset.test_x[:1])
+    except (RuntimeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise NetworkError(f"{name} does not take images of shape {shape} ({reason})") from error
+    if logits.ndim != 2 or logits.shape[1] < dataset.classes:
+        raise NetworkError(
+            f"{name} gives outputs of shape {list(logits.shape)} for one image; "
+            f"needed is [1, {dataset.classes} or more]"
+        )

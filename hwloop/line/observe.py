@@ -1,0 +1,86 @@
+"""What happens inside while a network runs on hardware: errors of each layer, and codes of the ADCs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from hwloop.hardware import FastHardware, Hardware, IdealHardware, network_from_map, on_hardware
+from hwloop.mapping import ConductanceMap
+
+
+class Tap:
+    """Hardware whose reads are overheard.
+
+    Args:
+        hardware: what is read.
+        listen: called with layer, inputs and outputs of each read.
+    """
+
+    def __init__(self, hardware: Hardware, listen: Callable[[str, torch.Tensor, torch.Tensor], None]) -> None:
+        self._hardware, self._listen = hardware, listen
+
+    @property
+    def identity(self) -> dict[str, str | int | float | bool]:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        return self._hardware.identity
+
+    def program(self, conductance_map: ConductanceMap) -> ConductanceMap:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        return self._hardware.program(conductance_map)
+
+    def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        outputs = self._hardware.read(layer, inputs)
+        self._listen(layer, inputs, outputs)
+        return outputs
+
+
+def layer_errors(
+    net: nn.Module, conductance_map: ConductanceMap, hardware: Hardware, x: torch.Tensor
+) -> dict[str, float]:
+    """Return for each layer the RMS error of what ``hardware`` reads, relative to the RMS of exact products.
+
+    Every layer gets the inputs that reach it on that hardware, so errors of earlier layers are not its own.
+
+    Args:
+        net: the network's structure; weights, biases and the like are the map's.
+        conductance_map: the map that is programmed.
+        hardware: programmed hardware.
+        x: images.
+    """
+    ideal = IdealHardware()
+    ideal.program(conductance_map)
+    squares = {name: [0.0, 0.0] for name in conductance_map.layers}
+
+    def compare(layer: str, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
+        exact = ideal.read(layer, inputs).double()
+        squares[layer][0] += float((outputs.double() - exact).square().sum())
+        squares[layer][1] += float(exact.square().sum())
+
+    _run(net, conductance_map, Tap(hardware, compare), x)
+    return {name: (error / size) ** 0.5 if size else 0.0 for name, (error, size) in squares.items()}
+
+
+def adc_counts(
+    net: nn.Module, conductance_map: ConductanceMap, hardware: FastHardware, x: torch.Tensor
+) -> dict[str, list[int]]:
+    """Return for each layer how often its ADCs give each code while the network runs, without read noise.
+
+    Arguments as :func:`layer_errors`.
+    """
+    counts: dict[str, torch.Tensor] = {}
+
+    def count(layer: str, inputs: torch.Tensor, _outputs: torch.Tensor) -> None:
+        seen = hardware.count_codes(layer, inputs)
+        counts[layer] = counts[layer] + seen if layer in counts else seen
+
+    _run(net, conductance_map, Tap(hardware, count), x)
+    return {name: counts[name].tolist() for name in conductance_map.layers}
+
+
+def _run(net: nn.Module, conductance_map: ConductanceMap, hardware: Hardware, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        on_hardware(network_from_map(net, conductance_map), hardware).eval()(x)
