@@ -227,7 +227,7 @@ def test_batches_and_threads_do_not_change_what_is_read(options: dict[str, bool]
     parts = torch.cat([in_parts.read("fc", part) for part in x.split(7)])
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)
+        torch.set_num_threads(2)
         alone = programmed(conductance_map, WIRES, **options).read("fc", x)
     finally:
         torch.set_num_threads(threads)
