@@ -10,25 +10,24 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hwloop.recipe import HardwareChoice
+from hwloop.recipe import load_recipe
 
 from .common import JsonOption, TerminalProgress, emit_json, fail, output
+from .simulate import _recipe_of
 
 if TYPE_CHECKING:
     from hwloop.verify import VerifyReport
 
-_HARDWARE = HardwareChoice()
-
 
 def verify_command(
-    maps: Annotated[Path, typer.Argument(help="Conductance map file.", show_default=False)],
+    maps: Annotated[Path, typer.Argument(metavar="MAPS.H5", help="Conductance map.", show_default=False)],
     tiles: Annotated[int, typer.Option(min=1, help="Tile positions to check, drawn at random.")] = 4,
     inputs: Annotated[int, typer.Option(min=1, help="Input vectors per array.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and the inputs.")] = 0,
-    node: Annotated[str, typer.Option(help="Process node of the wires.")] = _HARDWARE.node,
-    cell: Annotated[str, typer.Option(help="Cell pitch: 1t1r or crosspoint.")] = _HARDWARE.cell,
-    driver: Annotated[float, typer.Option(min=0, help="Driver resistance, ohm.")] = _HARDWARE.driver,
-    sense: Annotated[float, typer.Option(min=0, help="Sense resistance, ohm.")] = _HARDWARE.sense,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Recipe with the wires; the map's own if left out.", show_default=False),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="ngspice processes.")] = os.cpu_count() or 1,
     keep_failed: Annotated[
         Path | None,
@@ -37,18 +36,17 @@ def verify_command(
     as_json: JsonOption = False,
 ) -> None:
     """Check the fast solver against ngspice on a random sample of tiles, both polarities."""
-    from device_models.crossbar import Wires
-    from device_models.wire_table import wire_resistance
+    from hwloop.line import make_wires
     from hwloop.mapping import read_map
     from hwloop.verify import verify
 
-    wires = Wires(*wire_resistance(node, cell), driver=driver, sense=sense)
     conductance_map = read_map(maps)
+    choice = _recipe_of(conductance_map, maps) if recipe is None else load_recipe(recipe)
     with TerminalProgress() as progress:
         progress.begin("verify")
         report = verify(
             conductance_map,
-            wires,
+            make_wires(choice.hardware),
             tiles=tiles,
             inputs=inputs,
             seed=seed,
