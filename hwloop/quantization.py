@@ -75,20 +75,19 @@ def best_scale(matrix: torch.Tensor, levels: int) -> float:
     """Return the scale that puts the nonzero entries of ``matrix`` on levels with the least squared error.
 
     The error has many local minima, so a grid of scales up to the one that reaches the largest entry is
-    searched, and the best is refined by least squares for its codes.
+    searched; each is refined by least squares for the codes that it gives.
     """
     values = matrix[matrix != 0].detach().double()
     if not len(values):
         return 1.0
     grid = values.abs().max() / levels * torch.linspace(0.2, 1.0, SCALE_CANDIDATES, dtype=torch.float64)
 
-    def error(scale: float) -> float:
-        return float((LevelSet(scale, levels).project(values) - values).square().sum())
+    def refined(scale: float) -> tuple[float, float]:
+        codes = LevelSet(scale, levels).codes(values).double()
+        best = float(codes @ values / (codes @ codes))
+        return float((best * codes - values).square().sum()), best
 
-    scale = min(grid.tolist(), key=error)
-    codes = LevelSet(scale, levels).codes(values).double()
-    refined = float(codes @ values / (codes @ codes))
-    return float(np.float32(min(scale, refined, key=error)))
+    return float(np.float32(min(refined(scale) for scale in grid.tolist())[1]))
 
 
 def quantize(net: nn.Module, masks: Mapping[str, torch.Tensor], levels: int) -> dict[str, QuantizedLayer]:

@@ -132,7 +132,8 @@ def admm_prune(
         )
         weights = {name: to_matrix(layers[name]).detach() for name in sets}
         copy = _project(net, {name: weights[name] + dual[name] for name in sets}, sets, image_shape)
-        dual = {name: dual[name] + weights[name] - copy[name] for name in sets}
+        # U is the dual variable over rho, so it shrinks as rho grows (Boyd et al. 2011, section 3.4.1).
+        dual = {name: (dual[name] + weights[name] - copy[name]) / prune.rho_growth for name in sets}
         rho *= prune.rho_growth
 
     weights = {name: to_matrix(layers[name]).detach() for name in sets}
