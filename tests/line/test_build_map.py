@@ -95,7 +95,9 @@ def test_what_does_not_fit_is_named():
         build(input_scales={"1": (1.0, False)})
     with pytest.raises(ValueError, match=r"layer 0: level codes are \[3, 4\], must be \[4, 3\]"):
         build({"0": (codes.T, scale)})
-    with pytest.raises(ValueError, match="layer 0: level code 16 is above the 15 levels of card rram-neurram"):
+    with pytest.raises(
+        ValueError, match="layer 0: level code 16 is above the 15 levels of card rram-neurram"
+    ):
         build({"0": (torch.full((4, 3), 16, dtype=torch.int8), scale)})
     with pytest.raises(ValueError, match="layer 0: level codes must be int8"):
         build({"0": (codes.int(), scale)})
