@@ -14,7 +14,7 @@ from hwloop.networks import crossbar_layers, from_matrix, to_matrix
 Masks = dict[str, torch.Tensor]
 
 PROBE_IMAGES = 16
-PROBES = 4
+PROBES = 2
 
 
 def full_masks(net: nn.Module) -> Masks:
