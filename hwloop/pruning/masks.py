@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from device_models import torch_stream
-from hwloop.networks import crossbar_layers, from_matrix, to_matrix
+from hwloop.networks import DIGITAL_LAYERS, crossbar_layers, from_matrix, to_matrix
 
 Masks = dict[str, torch.Tensor]
 
-PROBE_IMAGES = 16
-PROBES = 2
+PROBE_IMAGES = 8
 
 
 def full_masks(net: nn.Module) -> Masks:
@@ -47,9 +46,10 @@ def without_unused_paths(
 
     A filter without weights and bias gives zeros, so the rows that it feeds in the next layers do nothing;
     and a filter whose rows are all dropped does nothing either. Instead of following the graph, a copy of
-    the network with random weights in place of the kept ones is run forwards and backwards on random images:
-    a row or column whose weights all get a gradient of exactly zero is on no path. This holds for any
-    wiring, and it leaves alone what is not exactly zero, such as a channel that batch norm shifts.
+    the network with positive random weights in place of the kept ones is run forwards and backwards on
+    positive random images. All sums are then positive, so no ReLU is shut and nothing cancels: a row or
+    column whose weights all get a gradient of exactly zero is on no path. This holds for any wiring, and it
+    leaves alone what is not exactly zero, such as a channel that batch norm shifts.
 
     Args:
         net: the network; not changed.
@@ -61,28 +61,48 @@ def without_unused_paths(
     device = next(probe.parameters()).device
     generator = torch_stream(0, "unused paths")
 
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
+    def positive(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(device)
 
+    with torch.no_grad():
+        for module in probe.modules():
+            _make_positive(module)
     current = {name: mask.clone() for name, mask in masks.items()}
     while True:
-        used = {name: torch.zeros_like(mask) for name, mask in current.items()}
-        for _ in range(PROBES):
-            with torch.no_grad():
-                for name, layer in layers.items():
-                    fan_in = current[name].sum(0).max().clamp(min=1)
-                    layer.weight.copy_(random(*layer.weight.shape) * (2 / fan_in) ** 0.5)
-                    if layer.bias is not None:
-                        layer.bias.copy_(0.1 * random(len(layer.bias)))
-            apply_masks(probe, current)
-            probe.zero_grad()
-            outputs = probe(random(PROBE_IMAGES, *image_shape))
-            (outputs * random(*outputs.shape)).sum().backward()
+        with torch.no_grad():
             for name, layer in layers.items():
-                if layer.weight.grad is not None:
-                    reached = to_matrix(layer, layer.weight.grad) != 0
-                    used[name] |= reached.any(1, keepdim=True) & reached.any(0, keepdim=True)
-        pruned = {name: mask & used[name].to(mask.device) for name, mask in current.items()}
+                layer.weight.copy_(
+                    positive(*layer.weight.shape) * 2 / current[name].sum(0).max().clamp(min=1)
+                )
+                if layer.bias is not None:
+                    layer.bias.copy_(positive(len(layer.bias)))
+        apply_masks(probe, current)
+        probe.zero_grad()
+        outputs = probe(positive(PROBE_IMAGES, *image_shape))
+        (outputs * positive(*outputs.shape)).sum().backward()
+        pruned = {}
+        for name, layer in layers.items():
+            gradient = torch.zeros_like(layer.weight) if layer.weight.grad is None else layer.weight.grad
+            reached = (to_matrix(layer, gradient) != 0).to(current[name].device)
+            pruned[name] = current[name] & reached.any(1, keepdim=True) & reached.any(0, keepdim=True)
         if all(torch.equal(pruned[name], current[name]) for name in pruned):
             return pruned
         current = pruned
+
+
+def _make_positive(module: nn.Module) -> None:
+    """Turn what a normalisation multiplies and adds positive, so that a ReLU after it stays open.
+
+    In a batch norm what was zero stays zero. Other norms mix the channels or positions, so that none of their
+    outputs is always zero.
+    """
+    if not isinstance(module, DIGITAL_LAYERS) or isinstance(module, nn.PReLU):
+        return
+    batch_norm = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    weight, bias, mean = (getattr(module, name, None) for name in ("weight", "bias", "running_mean"))
+    if weight is not None:
+        weight.abs_()
+    if bias is not None:
+        bias.abs_().add_(0 if batch_norm else 10)
+    if batch_norm and mean is not None:
+        mean.abs_().neg_()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hwloop.networks import crossbar_layers, from_matrix, record_inputs, to_matrix
+from hwloop.networks import build_network, crossbar_layers, from_matrix, record_inputs, to_matrix
 from hwloop.pruning import PruningError, admm_prune, apply_masks, full_masks, without_unused_paths
 from hwloop.recipe import Keep, Prune
 from hwloop.training.checkpoint import digest
@@ -135,6 +135,30 @@ def test_unused_paths_change_no_output_in_either_direction():
         for name, layer in crossbar_layers(net).items():
             layer.weight.copy_(from_matrix(layer, to_matrix(layer) * less[name]))
     torch.testing.assert_close(net(x), before)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_network_that_nobody_pruned_has_no_unused_path(seed):
+    torch.manual_seed(seed)
+    normed = nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 1),
+        nn.GroupNorm(2, 6),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(216, 20),
+        nn.ReLU(),
+        nn.Linear(20, 3),
+    )
+    with torch.no_grad():
+        for tensor in (normed[1].weight, normed[1].bias, normed[1].running_mean):
+            tensor.normal_()
+    for net, shape in ((build_network("hwloop.networks:lenet", seed), (1, 28, 28)), (normed, (1, 8, 8))):
+        masks = full_masks(net)
+        less = without_unused_paths(net, masks, shape)
+        assert all(torch.equal(less[name], mask) for name, mask in masks.items())
 
 
 def test_unused_paths_follow_additions_and_batch_norm():
