@@ -165,6 +165,11 @@ class SafeGroup(SafeAttributes):
                 raise MapProblemError("checksum differs: the text was changed")
             return data.decode()
 
+    def length(self, name: str) -> int:
+        """Return the length of a data set along its first axis."""
+        with guarded(self._below(name)):
+            return int(self._member(name, h5py.Dataset).shape[0])
+
     def checksum(self, name: str) -> str:
         """Return the checksum that a data set states."""
         with guarded(self._below(name)):
@@ -213,6 +218,8 @@ class SafeArray(SafeAttributes):
             raise MapProblemError(f"must hold {' or '.join(np.dtype(name).name for name in dtypes)}")
         if dataset.shape is None or len(dataset.shape) > MAX_DIMENSIONS:
             raise MapProblemError(f"must have at most {MAX_DIMENSIONS} dimensions")
+        if dataset.maxshape != dataset.shape:
+            raise MapProblemError(f"can grow to {list(dataset.maxshape)}; its shape must be fixed")
         if shape is not None and dataset.shape != shape:
             raise MapProblemError(f"shape is {list(dataset.shape)}, must be {list(shape)}")
         self._dataset = dataset

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +83,16 @@ def mask_of(codes: np.ndarray) -> np.ndarray:
     return (codes != 0).any(axis=(-4, -3)).astype(np.uint8)
 
 
+def attributes_of(facts: LayerFacts) -> dict[str, Any]:
+    """Return what is written as attributes of a layer; the number of tiles is the length of its data sets.
+
+    With the description they are eight, the most that HDF5 keeps in the object itself.
+    """
+    attributes = dataclasses.asdict(facts)
+    del attributes["tiles"]
+    return attributes
+
+
 def read_facts(group: SafeGroup) -> LayerFacts:
     """Return the checked facts of a layer; raises MapFileError."""
     facts = LayerFacts(
@@ -88,7 +100,7 @@ def read_facts(group: SafeGroup) -> LayerFacts:
         kind=group.string("kind"),
         weight_shape=group.integers("weight_shape"),
         groups=group.integer("groups"),
-        tiles=group.integer("tiles"),
+        tiles=group.length("adc_bits"),
         weight_per_siemens=group.real("weight_per_siemens"),
         input_scale=group.real("input_scale"),
         input_signed=group.integer("input_signed"),
@@ -127,4 +139,4 @@ def fingerprint(root: SafeGroup) -> str:
 
 def _layer_facts(group: SafeGroup) -> dict[str, object]:
     facts = read_facts(group)
-    return vars(facts) | {"data": {name: group.checksum(name) for name in group.names(MAX_DATA)}}
+    return attributes_of(facts) | {"data": {name: group.checksum(name) for name in group.names(MAX_DATA)}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 
@@ -139,7 +138,7 @@ def write_layer(group: h5py.Group, layer: LayerMap, position: int, of: Conductan
     """
     facts = LayerFacts.of(layer, position)
     facts.check()
-    put_attributes(group, description=schema.LAYER, **dataclasses.asdict(facts))
+    put_attributes(group, description=schema.LAYER, **schema.attributes_of(facts))
     shapes = schema.shapes(facts, of.array_shape)
     data = {name: getattr(layer, name).numpy(force=True) for name in ("codes", *_WHOLE)}
     if layer.actual is not None:
