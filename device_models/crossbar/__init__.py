@@ -13,4 +13,9 @@ from .factorization import Factorization as Factorization
 from .factorization import factorize as factorize
 from .nonlinear import ArraySolution as ArraySolution
 from .nonlinear import solve_array as solve_array
+from .programming import LineBias as LineBias
+from .programming import Writes as Writes
+from .programming import line_bias as line_bias
+from .programming import select_cells as select_cells
+from .programming import write_cells as write_cells
 from .wires import Wires as Wires

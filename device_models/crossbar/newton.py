@@ -208,8 +208,9 @@ class _Iteration:
         return current, over_word.cumsum_(0).neg_(), over_bit.flip(3).cumsum_(3).flip(3), missing
 
     def _newton_change(self, state: _State, open_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Conjugate gradients for the change of the cell voltages, the mismatch it leaves, and the products
-        used.
+        """Conjugate gradients for the change of the cell voltages.
+
+        Returns it, the mismatch that it leaves by the linearised laws, and the number of products with Z.
 
         In terms of cell voltages the Jacobian is Z^-1 - (frozen - slope), where Z (:meth:`Ports.drops`)
         preconditions; ``lifted`` follows Z^-1 direction by recurrence. Lines of zero resistance make Z
