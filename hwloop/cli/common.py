@@ -56,7 +56,7 @@ class OneLineErrors(TyperGroup):
         except ValueError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            fail("interrupted; the same command goes on where it stopped")
+            fail("interrupted")
 
 
 def new_app(**settings: Any) -> typer.Typer:

@@ -10,7 +10,7 @@ import typer
 
 from hwloop.recipe import Recipe, load_recipe
 
-from .common import JsonOption, TerminalProgress, emit_json, note, output
+from .common import JsonOption, TerminalProgress, emit_json, fail, note, output
 
 if TYPE_CHECKING:
     from hwloop.report import Summary
@@ -113,8 +113,11 @@ def _walk(recipe: Recipe, out: Path, until: str, fresh: bool = False) -> None:
 
     inputs = load_inputs(recipe)
     folder = RunFolder.create(out, recipe, fresh)
-    with TerminalProgress() as progress:
-        walk(Run(folder, inputs, progress), until)
+    try:
+        with TerminalProgress() as progress:
+            walk(Run(folder, inputs, progress), until)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command without --fresh goes on where it stopped")
 
 
 def _continue(run: Path, until: str) -> None:

@@ -36,6 +36,8 @@ def write_results(folder: RunFolder) -> Summary:
         RunError: if a station has not run.
         OSError: if the folder cannot be written.
     """
+    for name in STATIONS:
+        folder.result(name)  # says which station has not run
     conductance_map = read_map(folder.path / "stations" / "evaluate_after" / "maps.h5")
     summary = summarize(folder, conductance_map)
     write_summary(summary, folder.path / "summary.json")

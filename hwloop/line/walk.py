@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from hwloop.line import stations
 from hwloop.line.stations import Result, Run
 from hwloop.report.summary import Spread
@@ -31,7 +33,11 @@ def walk(run: Run, until: str = "evaluate_after") -> None:
         run: the run.
         until: the last station to run.
     """
+    threads = torch.get_num_threads()
     for name, station in STATIONS.items():
+        # Compiled loops may leave torch with another number of threads, which changes last bits; no
+        # station must depend on which ones ran before it in the same process.
+        torch.set_num_threads(threads)
         run.progress.begin(name)
         if run.folder.is_done(name):
             run.progress.end("done before: " + outcome(name, run.folder.result(name)))

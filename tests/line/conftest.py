@@ -1,17 +1,65 @@
-"""What the tests of the line share: one thread, because their networks are too small for more."""
+"""A run of the whole line that the tests of the line look at; none of them changes it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
+
+from tests.line.tiny import write_recipe
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for work in a busy loop make small tests ten times slower on a busy machine."""
-    before = torch.get_num_threads()
+def _one_thread() -> None:
+    """Networks this small are slower on two threads, and many times so where other work waits."""
+    import numba
+    import torch
+
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    numba.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="session")
+def finish() -> Callable[..., Path]:
+    """A function that takes a recipe through the whole line, or on to its end."""
+
+    def run(recipe: Path, out: Path, seed: int | None = None) -> Path:
+        from hwloop.line import Run, RunFolder, load_inputs, walk, write_results
+        from hwloop.progress import Silence
+        from hwloop.recipe import load_recipe
+
+        chosen = load_recipe(recipe)
+        if seed is not None:
+            chosen = chosen.model_copy(update={"seed": seed})
+        folder = RunFolder.create(out, chosen)
+        walk(Run(folder, load_inputs(chosen), Silence()))
+        write_results(folder)
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tiny_recipe: Path, finish: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return finish(tiny_recipe, tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="session")
+def figures() -> Callable[[Path], dict[str, Any]]:
+    """A function that reads the figures of a run: all of its summary but times and versions."""
+
+    def read(run: Path) -> dict[str, Any]:
+        summary = json.loads((run / "summary.json").read_text("utf-8"))
+        return {name: value for name, value in summary.items() if name not in ("seconds", "versions")}
+
+    return read
