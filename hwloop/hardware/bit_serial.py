@@ -24,6 +24,7 @@ FRACTION_BITS = 16
 _CHUNK = 32  # vectors that a thread takes at a time
 _WIDTH = 8  # bit lines are padded to a multiple of this, so that whole SIMD registers are used
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: the step of splitmix64
 # ln(1 + y) / y for y in [sqrt(1/2) - 1, sqrt(2) - 1], and sin(2 pi w) / w in powers of w^2 up to 1/16.
 L0, L1, L2, L3, L4, L5, L6, L7, L8 = (
     np.float32(c)
@@ -171,14 +172,14 @@ def count_codes(band: Band, codes: torch.Tensor, bits: int, kinds: int) -> torch
     return counts
 
 
-def standard_normals(count: int, width: int, key: int, first: int, negative: bool) -> torch.Tensor:
+def standard_normals(count: int, width: int, key: int, first: int) -> torch.Tensor:
     """Return the draws of ``count`` vectors for ``width`` outputs, float32 ``[count, width]``.
 
-    They depend on key, running number of the vector, pass and output alone.
+    They depend on the key, the running number of the vector and the output alone.
     """
     draws = np.empty((count, 2 * width), np.float32)
     with _threads_of_torch():
-        _draw_vectors(np.uint64(key), np.uint64(first), negative, np.arange(width, dtype=np.uint64), draws)
+        _draw_vectors(np.uint64(key), np.uint64(first), np.arange(width, dtype=np.uint64), draws)
     return torch.from_numpy(draws)[:, :width]
 
 
@@ -282,8 +283,8 @@ def _convert_noisy(current, unit, variance, variance_unit, draw, top, bit, total
 
 # Read noise. Splitmix64 (Steele, Lea and Flood, OOPSLA 2014) turns a counter into 64 random bits, and the
 # transform of Box and Muller (Ann. Math. Stat. 29, 1958) turns those into two Gaussian numbers. Logarithm,
-# sine and cosine are short polynomials (errors below 3e-8, least squares at Chebyshev nodes), because only
-# plain additions and multiplications give the same bits in every SIMD width.
+# sine and cosine are short polynomials (least squares at Chebyshev nodes, errors below 3e-8), so that the
+# compiler draws several numbers at once.
 
 
 @njit(cache=True)
@@ -300,14 +301,14 @@ def _mix(z):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _draw(key, cycle, numbers, out):  # type: ignore[no-untyped-def]
     """Fill ``out [2 * width]`` with standard normal draws, a pair for each of ``numbers``."""
     one, quarter = np.float32(1), np.float32(0.25)
     width = numbers.size
+    start = key + (cycle << np.uint64(24)) * GOLDEN  # no layer has 2^24 bit lines
     for j in range(width):
-        counter = (cycle << np.uint64(24)) + numbers[j]  # no layer has 2^24 bit lines
-        h = _mix(key + counter * np.uint64(0x9E3779B97F4A7C15))
+        h = _mix(start + numbers[j] * GOLDEN)
         # Radius: sqrt(-2 ln u) of a u in (0, 1), from exponent and mantissa of u.
         u = np.float32((np.float32(np.int32(h >> np.uint64(33))) + np.float32(0.5)) * np.float32(2.0**-31))
         raw = np.int32(u.view(np.int32))
@@ -334,7 +335,7 @@ def _draw(key, cycle, numbers, out):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True)
-def _draw_vectors(key, first, negative, numbers, out):  # type: ignore[no-untyped-def]
-    """Fill ``out [vectors, 2 * width]`` with the draws of the first input bit of each vector."""
+def _draw_vectors(key, first, numbers, out):  # type: ignore[no-untyped-def]
+    """Fill ``out [vectors, 2 * width]`` with the draws of the first cycle of each vector."""
     for vector in prange(out.shape[0]):
-        _draw(key, _cycle(first + np.uint64(vector), negative, 0), numbers, out[vector])
+        _draw(key, _cycle(first + np.uint64(vector), False, 0), numbers, out[vector])

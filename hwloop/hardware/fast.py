@@ -17,7 +17,8 @@ from hwloop.hardware.checks import check_inputs, check_slices, programmed_layer
 from hwloop.mapping import ConductanceMap, LayerMap, assemble
 
 _TILES = 64  # tile positions that are solved at a time
-_VECTORS = 1 << 14  # input vectors that are read at a time
+_VECTORS = 1 << 14  # input vectors that are read bit by bit at a time
+_INPUTS = 1 << 18  # inputs that are multiplied at a time: what fits in a core's cache
 _SHIFTED_CODE_BITS = 30  # of the compiled loop's accumulator
 
 
@@ -117,7 +118,8 @@ class FastHardware:
         rows, cols = arrays.map.matrix_shape
         check_inputs(layer, inputs, rows)
         outputs = torch.empty(len(inputs), cols)
-        for part, result in zip(inputs.detach().cpu().split(_VECTORS), outputs.split(_VECTORS), strict=True):
+        size = _VECTORS if arrays.matrix is None else max(1, _INPUTS // rows)
+        for part, result in zip(inputs.detach().cpu().split(size), outputs.split(size), strict=True):
             if arrays.matrix is None:
                 total = torch.zeros(len(part), cols, dtype=torch.int64)
                 for codes, negative in self._passes(arrays.map, part):
@@ -125,10 +127,7 @@ class FastHardware:
                         arrays.bands, codes, self._dac_bits, arrays.key, arrays.vectors, negative, total
                     )
             else:
-                total = torch.zeros(len(part), cols, dtype=arrays.matrix.dtype)
-                for codes, negative in self._passes(arrays.map, part):
-                    sums = self._read_at_once(arrays, arrays.matrix, codes, negative)
-                    total += -sums if negative else sums
+                total = self._read_at_once(arrays, arrays.matrix, part)
             result.copy_(total * arrays.weight_per_count)
             arrays.vectors += len(part)
         return outputs.to(inputs.device)
@@ -196,17 +195,19 @@ class FastHardware:
         if layer.input_signed:
             yield dac_codes(-inputs, layer.input_scale, self._dac_bits), True
 
-    def _read_at_once(
-        self, arrays: _Layer, matrix: torch.Tensor, codes: torch.Tensor, negative: bool
-    ) -> torch.Tensor:
-        """Read all bits of ``codes`` as one product, in level steps times input codes."""
-        result = codes.to(matrix.dtype) @ matrix
-        if arrays.variance is not None:
-            # Bit b carries the weight 2^b, so the variance of its cycle carries 4^b.
-            weights = torch.zeros(codes.shape, dtype=arrays.variance.dtype)
-            for bit in range(self._dac_bits):
-                weights += ((codes >> bit) & 1) * 4.0**bit
-            draws = standard_normals(len(codes), result.shape[1], arrays.key, arrays.vectors, negative)
+    def _read_at_once(self, arrays: _Layer, matrix: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Read all bits and both passes as one product, in level steps times input codes."""
+        signed = torch.zeros(inputs.shape, dtype=matrix.dtype)
+        weights = torch.zeros(inputs.shape) if arrays.variance is not None else None
+        for codes, negative in self._passes(arrays.map, inputs):
+            signed.add_(codes, alpha=-1 if negative else 1)
+            if weights is not None:
+                # Bit b carries the weight 2^b, so the variance of its cycle carries 4^b.
+                for bit in range(self._dac_bits):
+                    weights.add_((codes >> bit) & 1, alpha=4**bit)
+        result = signed @ matrix
+        if arrays.variance is not None and weights is not None:
+            draws = standard_normals(len(inputs), result.shape[1], arrays.key, arrays.vectors)
             result += (weights @ arrays.variance).sqrt() * draws
         return result
 
