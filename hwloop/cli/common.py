@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
 console = Console(stderr=True, highlight=False)
@@ -65,47 +66,47 @@ def new_app(**settings: Any) -> typer.Typer:
 
 
 class TerminalProgress:
-    """Shows how far each station is: a bar with time left on a terminal, elsewhere one plain line each.
+    """Shows how far each station is: a bar with time left on a terminal, and a plain line when it is done.
 
     Implements :class:`hwloop.progress.Progress`. Use as a context manager.
     """
 
     def __init__(self) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
+        self._bar = Progress(
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left  {task.fields[detail]}", markup=False),
             console=console,
+            transient=True,
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
         self._station = ""
+        self._started = 0.0
 
     def __enter__(self) -> TerminalProgress:
-        self._bars.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bars.stop()
+        self._bar.stop()
 
     def begin(self, station: str) -> None:
         """A station starts."""
-        self._station = station
-        self._task = self._bars.add_task(station, total=1.0, detail="")
+        self._station, self._started = station, time.monotonic()
+        self._task = self._bar.add_task(station, total=1.0, detail="")
 
     def update(self, fraction: float, detail: str = "") -> None:
         """The running station is ``fraction`` (0 to 1) done."""
         if self._task is not None:
-            self._bars.update(self._task, completed=fraction, detail=detail)
+            self._bar.update(self._task, completed=fraction, detail=detail)
 
     def end(self, result: str) -> None:
         """The running station is done; ``result`` is its outcome in a few words."""
         if self._task is not None:
-            self._bars.update(self._task, completed=1.0, detail=result)
+            self._bar.remove_task(self._task)
             self._task = None
-        if not console.is_terminal:
-            note(f"{self._station}: {result}")
+        seconds = round(time.monotonic() - self._started)
+        note(f"{self._station:<16}{seconds // 60:3d}:{seconds % 60:02d}  {result}")

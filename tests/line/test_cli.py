@@ -148,7 +148,7 @@ def test_the_stations_one_at_a_time_make_the_same_run(
 def test_run_prints_one_object_and_where_the_report_is(finished: Path, tiny_recipe: Path) -> None:
     again = hwloop("run", tiny_recipe, "--out", finished, "--json")
     assert json.loads(again.stdout)["format"] == "hwloop-summary"
-    assert "train: done before" in again.stderr
+    assert "done before" in again.stderr
     assert f"report: {finished / 'report.html'}" in hwloop("run", tiny_recipe, "--out", finished).stdout
 
 
