@@ -6,7 +6,9 @@ import torch
 
 
 def check_conductance(g: torch.Tensor) -> None:
-    """Raise unless ``g`` is a float32 or float64 tensor ``[..., rows, cols]`` of finite, non-negative siemens."""
+    """Raise unless ``g`` is a float32 or float64 tensor ``[..., rows, cols]`` of finite, non-negative
+    siemens.
+    """
     if not isinstance(g, torch.Tensor):
         raise TypeError(f"conductances must be a torch.Tensor, not {type(g).__name__}")
     if g.dtype not in (torch.float32, torch.float64):
@@ -16,13 +18,13 @@ def check_conductance(g: torch.Tensor) -> None:
             f"conductances need shape [..., rows, cols] with at least one cell, not {list(g.shape)}"
         )
     values = g.detach()
-    # One pass in the good case: a sum is NaN or infinite as soon as one term is (two huge terms may also make it so;
-    # the second look then finds nothing).
+    # One pass in the good case: a sum is NaN or infinite as soon as one term is (two huge terms may also
+    # make it so; the second look then finds nothing).
     if values.numel() and not (values.min() >= 0 and torch.isfinite(values.sum())):
         bad = ~(torch.isfinite(values) & (values >= 0))
         if bad.any():
             raise ValueError(
-                f"conductance {_first(values, bad)}: conductances must be finite and not negative (in siemens)"
+                f"conductance {_first(values, bad)}: conductances in siemens must be finite and not negative"
             )
 
 
@@ -31,16 +33,26 @@ def check_resistance(name: str, value: torch.Tensor) -> None:
     values = value.detach()
     bad = ~(values >= 0)
     if bad.any():
-        raise ValueError(f"{name} {_first(values, bad)}: resistances must not be negative or NaN (in ohm)")
+        raise ValueError(f"{name} {_first(values, bad)}: resistances in ohm must not be negative or NaN")
 
 
-def check_shape(name: str, value: torch.Tensor, lead: tuple[int, ...], trail: tuple[int, ...]) -> None:
-    """Raise unless ``value`` has shape ``[*lead, batch, *trail]``."""
-    if tuple(value.shape[: len(lead)]) != lead or tuple(value.shape[len(lead) + 1 :]) != trail:
+def check_field(
+    name: str, value: torch.Tensor, like: torch.Tensor, lead: tuple[int, ...], trail: tuple[int, ...]
+) -> None:
+    """Raise unless ``value`` is ``[*lead, batch, *trail]``, finite, and of the dtype and device of
+    ``like``.
+    """
+    if value.dtype != like.dtype or value.device != like.device:
+        here, there = f"{value.dtype} on {value.device}", f"{like.dtype} on {like.device}"
+        raise TypeError(f"{name} is {here}, but this array was factored as {there}")
+    batch = len(lead)
+    shape = tuple(value.shape)
+    if len(shape) <= batch or shape[:batch] + shape[batch + 1 :] != lead + trail:
         want = ", ".join(str(n) for n in (*lead, "batch", *trail))
         raise ValueError(f"{name} has shape {list(value.shape)}, but this array needs [{want}]")
-    if not torch.isfinite(value).all():
-        raise ValueError(f"{name} {_first(value, ~torch.isfinite(value))}: values must be finite")
+    if not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
+        index = [int(i) for i in (~torch.isfinite(value)).nonzero()[0]]
+        raise ValueError(f"{name} is {value[tuple(index)].item()!r} at {index}: values must be finite")
 
 
 def _first(values: torch.Tensor, bad: torch.Tensor) -> str:

@@ -1,11 +1,11 @@
-"""Exact elimination of a crossbar column by column, in batched torch operations.
+"""Exact elimination of a crossbar column by column, in batched torch operations for any device.
 
-Each bit line is a ladder, so the cells of one column seen from their word lines are a dense positive coupling with
-a closed form. Columns are then eliminated from the far end towards the drivers, one block of word-line nodes each.
-Every matrix here is a diagonally dominant M-matrix kept as its non-negative couplings and its non-negative
-conductance to ground, never as its diagonal: then nothing is ever subtracted and each entry is accurate to
-rounding, whatever the spread of the resistances (Alfa, Xue, Ye, Math. Comp. 71, 2002; the idea is the GTH
-algorithm of Grassmann, Taksar, Heyman, Oper. Res. 33, 1985).
+Each bit line is a ladder, so the cells of one column seen from their word lines are a dense positive
+coupling with a closed form. Columns are then eliminated from the far end towards the drivers, one block of
+word-line nodes each. Every matrix here is a diagonally dominant M-matrix kept as its non-negative couplings
+and its non-negative conductance to ground, never as its diagonal: then nothing is ever subtracted and each
+entry is accurate to rounding, whatever the spread of the resistances (Alfa, Xue, Ye, Math. Comp. 71, 2002;
+the idea is the GTH algorithm of Grassmann, Taksar, Heyman, Oper. Res. 33, 1985).
 
 Shapes: T tiles, R rows, C columns, B inputs. All conductances are relative to the largest cell of their tile.
 """
@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 import torch
 
-# A segment below this resistance (relative to the largest cell) cannot be told from an ideal one in the format.
-SHORT = {torch.float64: 1e-24, torch.float32: 1e-12}
+# A segment below this resistance (relative to the largest cell) cannot be told from an ideal one in the
+# format.
+_SHORT = {torch.float64: 1e-24, torch.float32: 1e-12}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A batch of tiles in normalised form, ``[T, R, C]`` each; ``scale`` ``[T]`` in siemens undoes it."""
+    """Tiles in normalised form: cells, segments left of and below each, ``[T, R, C]``; ``scale``
+    ``[T]`` in siemens.
+    """
 
     cell: torch.Tensor
     word: torch.Tensor
@@ -32,9 +35,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Bit lines as resistor ladders: ``pivot`` = diagonal of the inverse, ``ratio`` = step from a row to the next.
+    """Bit lines as resistor ladders ``[T, R, C]``, by the inverse of the conductance matrix of each.
 
-    ``inverse[i, k] = ratio[i] * inverse[i + 1, k]`` for i < k, and it is symmetric.
+    ``pivot`` is its diagonal, and ``inverse[i, k] = ratio[i] * inverse[i + 1, k]`` for i < k; it is
+    symmetric.
     """
 
     pivot: torch.Tensor
@@ -42,19 +46,17 @@ class Ladder:
 
 
 @dataclass(frozen=True)
-class Elimination:
-    """Result of :func:`eliminate`.
+class Factors:
+    """An eliminated network.
 
-    ``transfer`` ``[T, R, C]`` is the effective conductance and ``driver_ground`` ``[T, R]`` its sum over the senses;
-    ``inverses`` holds per column the inverse ``[T, R, R]`` of the word-line block with everything right of it
-    eliminated, and ``outputs`` per column j the current ``[T, C - j, R]`` into senses j.. per ampere injected there
-    (both empty unless kept).
+    ``inverses`` ``[C, T, R, R]``: per column, the inverse of the word-line block with all columns right of it
+    eliminated. ``transfer`` ``[T, R, C]``: the effective conductance.
     """
 
+    network: Network
+    ladder: Ladder
+    inverses: torch.Tensor
     transfer: torch.Tensor
-    driver_ground: torch.Tensor
-    inverses: list[torch.Tensor]
-    outputs: list[torch.Tensor]
 
 
 def normalise(g: torch.Tensor, r_word: torch.Tensor, r_bit: torch.Tensor) -> Network:
@@ -62,8 +64,8 @@ def normalise(g: torch.Tensor, r_word: torch.Tensor, r_bit: torch.Tensor) -> Net
     largest = g.amax(dim=(1, 2))
     scale = torch.where(largest > 0, largest, 1.0)
     by = scale[:, None, None]
-    short = SHORT[g.dtype]
-    return Network(g / by, 1 / (r_word * by).clamp_min(short), 1 / (r_bit * by).clamp_min(short), scale)
+    word, bit = ((r * by).clamp_min_(_SHORT[g.dtype]).reciprocal_() for r in (r_word, r_bit))
+    return Network(g / by, word, bit, scale)
 
 
 def mirror(x: torch.Tensor) -> torch.Tensor:
@@ -75,7 +77,7 @@ def mirror(x: torch.Tensor) -> torch.Tensor:
 
 
 def ladders(net: Network) -> Ladder:
-    """Solve all bit lines ``[T, R, C]`` as ladders, by sums, products and quotients of positive terms only."""
+    """Solve all bit lines as ladders, by sums, products and quotients of positive terms only."""
     cell, bit = net.cell, net.bit
     rows = cell.shape[1]
     above = [cell[:, 0]]  # conductance from a node upwards, its own cell included
@@ -121,35 +123,21 @@ def grounded_inverse(coupling: torch.Tensor, ground: torch.Tensor) -> torch.Tens
     )
 
 
-def eliminate(net: Network, ladder: Ladder, keep: bool) -> Elimination:
-    """Eliminate every node of the array, column C-1 first; ``keep`` the blocks for solves and gradients."""
-    rows, cols = net.cell.shape[1:]
-    inverses: list[torch.Tensor] = []
-    outputs: list[torch.Tensor] = []
-    inverse = output = ground = net.cell  # replaced in the first round
-    for j in range(cols - 1, -1, -1):
-        cell, bit_inverse = net.cell[:, :, j], ladder_inverse(ladder, j)
-        coupling = cell[:, :, None] * bit_inverse * cell[:, None, :]
-        to_sense = (cell * bit_inverse[:, :, rows - 1] * net.bit[:, rows - 1, j, None])[:, None]
-        if j < cols - 1:
-            word = net.word[:, :, j + 1]
-            coupling = coupling + word[:, :, None] * inverse * word[:, None, :]
-            to_sense = torch.cat([to_sense, output * word[:, None, :]], 1)
-        ground = to_sense.sum(1)
-        inverse = grounded_inverse(coupling, net.word[:, :, j] + ground)
-        output = to_sense @ inverse
-        if keep:
-            inverses.append(inverse)
-            outputs.append(output)
-    first = net.word[:, :, 0]
-    driver_ground = first * (inverse @ ground[:, :, None])[:, :, 0]
-    return Elimination((output * first[:, None, :]).mT, driver_ground, inverses[::-1], outputs[::-1])
+def transfer(net: Network) -> torch.Tensor:
+    """Effective conductance ``[T, R, C]`` of normalised tiles."""
+    return _eliminate(net, ladders(net), keep=False)[2]
 
 
-def solve(
-    net: Network, ladder: Ladder, inverses: list[torch.Tensor], word_in: torch.Tensor, bit_in: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Voltages ``[T, B, R, C]`` of word-line and bit-line nodes for currents injected at them (normalised)."""
+def factor(net: Network) -> Factors:
+    """Eliminate normalised tiles and keep every column's inverse."""
+    ladder = ladders(net)
+    inverses, _, effective = _eliminate(net, ladder, keep=True)
+    return Factors(net, ladder, torch.stack(inverses), effective)
+
+
+def solve(factors: Factors, word_in: torch.Tensor, bit_in: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Node voltages ``[T, B, R, C]`` for currents injected at the nodes (normalised)."""
+    net, ladder, inverses = factors.network, factors.ladder, factors.inverses
     cols = net.cell.shape[2]
     total: list[torch.Tensor] = []
     for j in range(cols - 1, -1, -1):
@@ -164,47 +152,87 @@ def solve(
         if j:
             rhs = rhs + net.word[:, None, :, j] * word_v[..., j - 1]
         word_v[..., j] = rhs @ inverses[j]
-        bit_v[..., j] = (bit_in[..., j] + net.cell[:, None, :, j] * word_v[..., j]) @ ladder_inverse(
-            ladder, j
-        )
+        into_bit = bit_in[..., j] + net.cell[:, None, :, j] * word_v[..., j]
+        bit_v[..., j] = into_bit @ ladder_inverse(ladder, j)
     return word_v, bit_v
 
 
-def gradient(net: Network, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Adjoint of the normalised transfer: gradients ``[T, R, C]`` for cell, word-line and bit-line figures.
+def gradient(
+    net: Network, grad: torch.Tensor, wires: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Adjoint of :func:`transfer`: gradients ``[T, R, C]`` for cells, word-line and bit-line segments.
 
-    By Tellegen's theorem d transfer[i, l] / d(cell) = - drop_i * drop_l, with drop_i the voltage across the cell when
-    driver i is at 1 V and drop_l when sense l is. ``grad`` is folded into the first set, so one pair of fields per
-    sense line is enough. For a segment the currents through it replace the drops (its gradient is with respect to
-    resistance); they come from Kirchhoff's current law, so an ideal conductor is no special case.
+    By Tellegen's theorem d transfer[i, l] / d(cell) = - drop_i * drop_l, with drop_i the voltage across the
+    cell when driver i is at 1 V and drop_l when sense l is. ``grad`` is folded into the first set, so one
+    pair of fields per sense line is enough. For a segment the currents through it replace the drops, and
+    the gradient is that for its resistance; they come from Kirchhoff's current law, so an ideal conductor
+    is no special case. Without ``wires`` the last two results mean nothing.
     """
     rows, cols = net.cell.shape[1:]
     ladder = ladders(net)
-    done = eliminate(net, ladder, keep=True)
-    first = net.word[:, :, 0]
-    sources = grad.mT  # [T, C, R]: driver voltages of the C forward fields
-    mutual = first[:, :, None] * done.inverses[0] * first[:, None, :]
-    mutual = mutual - torch.diag_embed(mutual.diagonal(dim1=1, dim2=2))
-    forward_current = sources * (mutual.sum(2) + done.driver_ground)[:, None] - sources @ mutual
-    adjoint_current = -done.transfer.mT
+    inverses, outputs, effective = _eliminate(net, ladder, keep=True)
+    forward = grad.mT  # [T, C, R]: driver voltages of the C forward fields
+    adjoint = torch.zeros_like(forward)
+    forward_current = _driver_currents(net, inverses[0], effective, forward)
+    adjoint_current = -effective.mT
     d_cell, d_word, d_bit = (torch.empty_like(net.cell) for _ in range(3))
-    forward, adjoint = sources, torch.zeros_like(sources)
     for j in range(cols):
         word, cell, bit_inverse = net.word[:, None, :, j], net.cell[:, None, :, j], ladder_inverse(ladder, j)
-        forward = (word * forward) @ done.inverses[j]
-        adjoint = (word * adjoint) @ done.inverses[j]
-        adjoint[:, j:] += done.outputs[j]
+        forward = (word * forward) @ inverses[j]
+        adjoint = (word * adjoint) @ inverses[j]
+        adjoint[:, j:] += outputs[j]
         forward_drop = forward - (cell * forward) @ bit_inverse
         adjoint_bit = (cell * adjoint) @ bit_inverse
         adjoint_bit[:, j] += net.bit[:, rows - 1, j, None] * bit_inverse[:, rows - 1]
         adjoint_drop = adjoint - adjoint_bit
-        forward_cell, adjoint_cell = cell * forward_drop, cell * adjoint_drop
         d_cell[:, :, j] = -(forward_drop * adjoint_drop).sum(1)
-        d_word[:, :, j] = (forward_current * adjoint_current).sum(1)
-        d_bit[:, :, j] = (forward_cell.cumsum(2) * adjoint_cell.cumsum(2)).sum(1)
-        forward_current = forward_current - forward_cell
-        adjoint_current = adjoint_current - adjoint_cell
+        if wires:
+            forward_cell, adjoint_cell = cell * forward_drop, cell * adjoint_drop
+            d_word[:, :, j] = (forward_current * adjoint_current).sum(1)
+            d_bit[:, :, j] = (forward_cell.cumsum(2) * adjoint_cell.cumsum(2)).sum(1)
+            forward_current = forward_current - forward_cell
+            adjoint_current = adjoint_current - adjoint_cell
     return d_cell, d_word, d_bit
+
+
+def _eliminate(
+    net: Network, ladder: Ladder, keep: bool
+) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+    """Eliminate column C-1 first, column 0 last.
+
+    Returns, with ``keep``, the inverse of every column ``[T, R, R]`` and per column j the currents ``[T, C
+    - j, R]`` into senses j.. per ampere injected there; and the transfer ``[T, R, C]``.
+    """
+    rows, cols = net.cell.shape[1:]
+    inverses: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
+    inverse = output = net.cell  # replaced in the first round
+    for j in range(cols - 1, -1, -1):
+        cell, bit_inverse = net.cell[:, :, j], ladder_inverse(ladder, j)
+        coupling = cell[:, :, None] * bit_inverse * cell[:, None, :]
+        to_sense = (cell * bit_inverse[:, :, rows - 1] * net.bit[:, rows - 1, j, None])[:, None]
+        if j < cols - 1:
+            word = net.word[:, :, j + 1]
+            coupling = coupling + word[:, :, None] * inverse * word[:, None, :]
+            to_sense = torch.cat([to_sense, output * word[:, None, :]], 1)
+        inverse = grounded_inverse(coupling, net.word[:, :, j] + to_sense.sum(1))
+        output = to_sense @ inverse
+        if keep:
+            inverses.append(inverse)
+            outputs.append(output)
+    return inverses[::-1], outputs[::-1], (output * net.word[:, None, :, 0]).mT
+
+
+def _driver_currents(
+    net: Network, inverse: torch.Tensor, effective: torch.Tensor, source: torch.Tensor
+) -> torch.Tensor:
+    """Currents ``[T, L, R]`` out of the drivers for their voltages ``source``; ``inverse`` is that of
+    column 0.
+    """
+    first = net.word[:, :, 0]
+    mutual = first[:, :, None] * inverse * first[:, None, :]
+    mutual = mutual - torch.diag_embed(mutual.diagonal(dim1=1, dim2=2))
+    return source * (mutual.sum(2) + effective.sum(2))[:, None] - source @ mutual
 
 
 def _reciprocal(x: torch.Tensor) -> torch.Tensor:

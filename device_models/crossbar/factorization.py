@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from . import elimination
-from .checks import check_conductance, check_shape
-from .elimination import Ladder, Network, mirror
+from .checks import check_conductance, check_field
+from .effective import backend, network
+from .elimination import Factors, Ladder, Network, mirror
 from .wires import Wires
 
 
@@ -24,10 +24,20 @@ class Factorization:
     """
 
     effective_conductance: torch.Tensor
-    _network: Network
-    _ladder: Ladder
-    _inverses: list[torch.Tensor]
+    _factors: Factors
     _mirrored: bool
+
+    @property
+    def _network(self) -> Network:
+        return self._factors.network
+
+    @property
+    def _ladder(self) -> Ladder:
+        return self._factors.ladder
+
+    @property
+    def _inverses(self) -> torch.Tensor:
+        return self._factors.inverses
 
     def node_voltages(
         self, voltages: torch.Tensor, bit_line_voltages: torch.Tensor | None = None
@@ -36,8 +46,9 @@ class Factorization:
 
         Args:
             voltages: at the sources of the word lines, ``[..., batch, rows]`` in volt.
-            bit_line_voltages: at the far side of the sense resistances, ``[..., batch, cols]``; virtual ground when left
-                out. A line whose driver or sense is infinite floats, and its entry here has no effect.
+            bit_line_voltages: at the far side of the sense resistances, ``[..., batch, cols]``; virtual
+                ground when left out. A line whose driver or sense is infinite floats, and its entry here
+                has no effect.
 
         Returns:
             Word-line and bit-line node voltages, each ``[..., batch, rows, cols]``. The current of a cell is
@@ -45,15 +56,16 @@ class Factorization:
 
         Raises:
             ValueError: if a shape does not fit the array, or a value is not finite.
+            TypeError: if the dtype or device is not that of the conductances.
         """
         lead, (rows, cols) = self.effective_conductance.shape[:-2], self.effective_conductance.shape[-2:]
-        check_shape("voltages", voltages, lead, (rows,))
+        check_field("voltages", voltages, self.effective_conductance, lead, (rows,))
         word_in = voltages.new_zeros(*voltages.shape, cols)
         first, last = self._terminals()
         word_in[..., 0] = voltages * first.reshape(*lead, 1, rows)
         bit_in = torch.zeros_like(word_in)
         if bit_line_voltages is not None:
-            check_shape("bit_line_voltages", bit_line_voltages, lead, (cols,))
+            check_field("bit_line_voltages", bit_line_voltages, self.effective_conductance, lead, (cols,))
             bit_in[..., -1, :] = bit_line_voltages * last.reshape(*lead, 1, cols)
         return self._solve(word_in, bit_in)
 
@@ -71,10 +83,11 @@ class Factorization:
 
         Raises:
             ValueError: if a shape does not fit the array, or a value is not finite.
+            TypeError: if the dtype or device is not that of the conductances.
         """
         lead, trail = self.effective_conductance.shape[:-2], tuple(self.effective_conductance.shape[-2:])
-        check_shape("word_line_current", word_line_current, lead, trail)
-        check_shape("bit_line_current", bit_line_current, lead, trail)
+        check_field("word_line_current", word_line_current, self.effective_conductance, lead, trail)
+        check_field("bit_line_current", bit_line_current, self.effective_conductance, lead, trail)
         by = self._network.scale.reshape(*lead, 1, 1, 1)
         return self._solve(word_line_current / by, bit_line_current / by)
 
@@ -88,10 +101,10 @@ class Factorization:
     def _solve(self, word_in: torch.Tensor, bit_in: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shape = word_in.shape
         tiles = self._network.cell.shape[0]
-        word_in, bit_in = (x.reshape(tiles, -1, *shape[-2:]) for x in (word_in, bit_in))
+        word_in, bit_in = (x.detach().reshape(tiles, *shape[-3:]) for x in (word_in, bit_in))
         if self._mirrored:
             word_in, bit_in = mirror(bit_in), mirror(word_in)
-        word, bit = elimination.solve(self._network, self._ladder, self._inverses, word_in, bit_in)
+        word, bit = backend(word_in).solve(self._factors, word_in, bit_in)
         if self._mirrored:
             word, bit = mirror(bit), mirror(word)
         return word.reshape(shape), bit.reshape(shape)
@@ -101,20 +114,16 @@ def factorize(g: torch.Tensor, wires: Wires) -> Factorization:
     """Factor arrays ``g`` ``[..., rows, cols]`` (siemens) with the given wires, to be solved many times.
 
     Raises:
-        ValueError: if a conductance is negative or not finite, or a wire figure does not fit the shape of ``g``.
+        ValueError: if a conductance is negative or not finite, or a wire figure does not fit the shape of
+            ``g``.
         TypeError: if ``g`` is not a float32 or float64 tensor.
     """
     check_conductance(g)
     with torch.no_grad():
         r_word, r_bit = wires.segments(g)
-        tiles = g.reshape(-1, *g.shape[-2:])
-        mirrored = g.shape[-2] > g.shape[-1]
-        if mirrored:
-            tiles, r_word, r_bit = mirror(tiles), mirror(r_bit), mirror(r_word)
-        net = elimination.normalise(tiles, r_word, r_bit)
-        ladder = elimination.ladders(net)
-        done = elimination.eliminate(net, ladder, keep=True)
-        transfer = done.transfer * net.scale[:, None, None]
+        net, mirrored = network(g.reshape(-1, *g.shape[-2:]), r_word, r_bit)
+        factors = backend(g).factor(net)
+        transfer = factors.transfer * net.scale[:, None, None]
         transfer = mirror(transfer) if mirrored else transfer
         effective = g if wires.ideal else transfer.reshape(g.shape)
-    return Factorization(effective, net, ladder, done.inverses, mirrored)
+    return Factorization(effective, factors, mirrored)

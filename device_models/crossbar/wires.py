@@ -10,7 +10,8 @@ Every cell owns two wire segments: the one to its left on its word line and the 
                              ...               ...
                          [bit_line rows-1] then sense_j, into virtual ground
 
-So the segment of cell (i, 0) is the one at the driver, and the segment of cell (rows-1, j) is the one at the sense.
+So the segment of cell (i, 0) is the one at the driver, and the segment of cell (rows-1, j) is the one at
+the sense.
 """
 
 from __future__ import annotations
@@ -67,11 +68,11 @@ class Wires:
         return figure if isinstance(figure, torch.Tensor) else torch.as_tensor(figure, dtype=torch.float64)
 
     def segments(self, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Resistance in ohm of the word-line segment left of, and the bit-line segment below, each cell of ``g``.
+        """Resistance in ohm of the word-line segment left of, and bit-line segment below, each cell of ``g``.
 
         Driver and sense are merged into the segments they are in series with. Both results are
-        ``[tiles or 1, rows, cols]`` with the dtype and device of ``g``; the leading size is 1 when no figure differs
-        between the tiles.
+        ``[tiles or 1, rows, cols]`` with the dtype and device of ``g``; the leading size is 1 when no
+        figure differs between the tiles.
 
         Raises:
             ValueError: if a figure does not broadcast to the shape of ``g``.

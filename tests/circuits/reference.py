@@ -1,9 +1,9 @@
 """An independent solution of the same network: nodal analysis as written on paper, sparse LU, nothing shared.
 
-Every branch of the circuit is listed one by one with plain loops, so that rows, columns and ends can be read off.
-Plain sparse LU in float64 is not always good enough to judge by: summing a conductance of 1e3 S and one of 1e-9 S
-into a diagonal entry already loses digits. The matrix is therefore summed, and residuals are refined, in extended
-precision (where the platform has it).
+Every branch of the circuit is listed one by one with plain loops, so that rows, columns and ends can be
+read off. Plain sparse LU in float64 is not always good enough to judge by: summing a conductance of 1e3 S
+and one of 1e-9 S into a diagonal entry already loses digits. The matrix is therefore summed, and residuals
+are refined, in extended precision (where the platform has it).
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def branches(g, r_word, r_bit):
 
 
 def solve(g, r_word, r_bit, drivers, senses, word_current=None, bit_current=None):
-    """Node voltages (word, bit), each [rows, cols, n], for terminal voltages [rows, n], [cols, n] and injections."""
+    """Node voltages (word, bit), each [rows, cols, n], for terminal voltages [rows, n], [cols, n] and
+    injections.
+    """
     rows, cols = g.shape
     cells = rows * cols
     a, b, c = (np.array(x) for x in zip(*branches(g, r_word, r_bit), strict=True))

@@ -1,0 +1,153 @@
+"""Voltages of one tile at a time from its column inverses, compiled for the processor.
+
+A field is a set of L solutions side by side; the lines of one column are its rows, ``[R, L]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .kernels import aligned, compiled
+from .simd import TILE_BYTES, TILE_ROWS, multiply_add, multiply_add_row
+
+FIELD_WIDTH = 64
+
+
+class FieldSpace(NamedTuple):
+    """Scratch of one thread for fields of L solutions in tiles ``[R, C]``.
+
+    Attributes:
+        inverses: ``[C, R, R]``, only for gradients.
+        pivot, ratio: ``[R, C]``, bit lines as ladders, only for gradients.
+        word, bit: ``[C, R, L]``, what is injected at the word-line and bit-line nodes; later the voltages
+            there.
+        fields: ``[8, R, L]``, whatever is needed for one column.
+        line: ``[2, L]``, for what runs along a bit line.
+    """
+
+    inverses: np.ndarray
+    pivot: np.ndarray
+    ratio: np.ndarray
+    word: np.ndarray
+    bit: np.ndarray
+    fields: np.ndarray
+    line: np.ndarray
+
+
+def field_space(rows: int, cols: int, width: int, dtype: np.dtype, gradients: bool) -> FieldSpace:
+    """Allocate scratch for fields of ``width`` solutions."""
+    columns = TILE_BYTES // dtype.itemsize
+    lanes = (min(width, FIELD_WIDTH) + columns - 1) // columns * columns
+    tile = (rows, cols) if gradients else (0, 0)
+    return FieldSpace(
+        aligned((cols, rows, rows) if gradients else (0, 0, 0), dtype),
+        aligned(tile, dtype),
+        aligned(tile, dtype),
+        aligned((cols, rows, lanes), dtype),
+        aligned((0, 0, 0) if gradients else (cols, rows, lanes), dtype),
+        aligned((8, rows, lanes), dtype),
+        aligned((2, lanes), dtype),
+    )
+
+
+@compiled
+def product(inverse: Any, field: Any, result: Any) -> None:
+    """``result = inverse @ field`` with ``inverse`` ``[R, R]`` and fields ``[R, L]``, L a whole number
+    of blocks.
+    """
+    rows, lanes = field.shape
+    columns = TILE_BYTES // field.itemsize
+    whole = rows // TILE_ROWS * TILE_ROWS
+    result[:] = 0
+    for k in range(0, lanes, columns):
+        for i in range(0, whole, TILE_ROWS):
+            multiply_add(result, i * lanes + k, lanes, inverse, i * rows, rows, 1, field, k, lanes, rows)
+        for i in range(whole, rows):
+            multiply_add_row(result, i * lanes + k, lanes, inverse, i * rows, rows, 1, field, k, lanes, rows)
+
+
+@compiled
+def bit_voltages(j: int, pivot: Any, ratio: Any, current: Any, line: Any, voltage: Any) -> None:
+    """Voltages of bit line j for currents injected at its nodes, both ``[R, L]``."""
+    rows, lanes = current.shape
+    for k in range(lanes):
+        voltage[rows - 1, k] = pivot[rows - 1, j] * current[rows - 1, k]
+        line[k] = 0
+    for i in range(rows - 2, -1, -1):
+        for k in range(lanes):
+            voltage[i, k] = pivot[i, j] * current[i, k] + ratio[i, j] * voltage[i + 1, k]
+    for i in range(1, rows):
+        for k in range(lanes):
+            line[k] = ratio[i - 1, j] * (line[k] + current[i - 1, k])
+            voltage[i, k] += pivot[i, j] * line[k]
+
+
+@compiled
+def _transpose(x: Any, y: Any) -> None:
+    """``y = x.T`` by small blocks, so that both are read and written in whole cache lines."""
+    for top in range(0, x.shape[0], 8):
+        for left in range(0, x.shape[1], 8):
+            for j in range(left, min(left + 8, x.shape[1])):
+                for i in range(top, min(top + 8, x.shape[0])):
+                    y[j, i] = x[i, j]
+
+
+@compiled
+def solve_parts(
+    start: int,
+    stop: int,
+    cell: Any,
+    word: Any,
+    pivot: Any,
+    ratio: Any,
+    inverses: Any,
+    word_in: Any,
+    bit_in: Any,
+    word_out: Any,
+    bit_out: Any,
+    fs: Any,
+) -> None:
+    """Node voltages ``[T, B, R, C]`` for injected currents; parts are FIELD_WIDTH inputs of one tile."""
+    batch, rows, cols = word_in.shape[1:]
+    parts = (batch + FIELD_WIDTH - 1) // FIELD_WIDTH
+    f, u = fs.fields[0], fs.fields[1]
+    lanes = f.shape[1]
+    for part in range(start, stop):
+        t, low = part // parts, part % parts * FIELD_WIDTH
+        width = min(FIELD_WIDTH, batch - low)
+        if width < lanes:
+            fs.word[:] = 0
+            fs.bit[:] = 0
+        for i in range(rows):
+            _transpose(word_in[t, low : low + width, i], fs.word[:, i, :width])
+            _transpose(bit_in[t, low : low + width, i], fs.bit[:, i, :width])
+        for j in range(cols - 1, -1, -1):
+            bit_voltages(j, pivot[t], ratio[t], fs.bit[j], fs.line[0], u)
+            for i in range(rows):
+                for k in range(lanes):
+                    fs.word[j, i, k] += cell[t, i, j] * u[i, k]
+            if j < cols - 1:
+                product(inverses[j + 1, t], fs.word[j + 1], f)
+                for i in range(rows):
+                    for k in range(lanes):
+                        fs.word[j, i, k] += word[t, i, j + 1] * f[i, k]
+        for j in range(cols):
+            here = fs.word[j]
+            if j > 0:
+                for i in range(rows):
+                    for k in range(lanes):
+                        here[i, k] += word[t, i, j] * fs.word[j - 1, i, k]
+            product(inverses[j, t], here, f)
+            for i in range(rows):
+                for k in range(lanes):
+                    here[i, k] = f[i, k]
+                    fs.bit[j, i, k] += cell[t, i, j] * f[i, k]
+            bit_voltages(j, pivot[t], ratio[t], fs.bit[j], fs.line[0], u)
+            for i in range(rows):
+                for k in range(lanes):
+                    fs.bit[j, i, k] = u[i, k]
+        for i in range(rows):
+            _transpose(fs.word[:, i, :width], word_out[t, low : low + width, i])
+            _transpose(fs.bit[:, i, :width], bit_out[t, low : low + width, i])

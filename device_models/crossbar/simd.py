@@ -1,0 +1,94 @@
+"""One block of a matrix product on the vector registers of the processor.
+
+Numba's loop vectoriser settles for half of the widest registers, and without blocking in registers a
+product of small matrices waits for memory. The block here is written in LLVM's own vectors, which every
+processor executes with the widest registers that it has.
+"""
+
+# ruff: noqa: ARG001 - numba reads the arity of an intrinsic from its signature
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+TILE_ROWS = 4
+TILE_BYTES = 128  # width of a block: lines of work arrays are padded to a multiple of it
+_VECTOR_BYTES = 64
+
+
+def _multiply_add(rows: int) -> Any:
+    """Make ``c += a @ b`` for a block of ``rows`` rows, ``TILE_BYTES`` wide, ``depth`` terms each.
+
+    ``c``, ``a`` and ``b`` are C-contiguous arrays of one dtype; ``start`` is the flat index of the block's
+    first entry, ``stride`` the distance between its rows and ``a_step`` the one between the columns of
+    ``a``. Nothing is checked.
+    """
+
+    @intrinsic
+    def multiply_add(  # type: ignore[no-untyped-def]
+        typingctx, c, c_start, c_stride, a, a_start, a_stride, a_step, b, b_start, b_stride, depth
+    ):
+        index = types.intp
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _emit(rows, context, builder, signature, args)
+
+        return types.void(c, index, index, a, index, index, index, b, index, index, index), emit
+
+    return multiply_add
+
+
+def _emit(rows: int, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    number = signature.args[0].dtype
+    lanes = _VECTOR_BYTES * 8 // number.bitwidth
+    vector = ir.VectorType(context.get_value_type(number), lanes)
+    align = number.bitwidth // 8
+    integer = ir.IntType(64)
+    undefined = ir.Constant(vector, ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+
+    def base(position: int) -> Any:
+        return cgutils.create_struct_proxy(signature.args[position])(context, builder, args[position]).data
+
+    def at(start: Any, stride: Any, row: Any, column: int = 0) -> Any:
+        return builder.add(builder.add(start, builder.mul(stride, row)), integer(column))
+
+    def vector_at(pointer: Any, index: Any) -> Any:
+        return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+
+    def broadcast(scalar: Any) -> Any:
+        first = builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+        return builder.shuffle_vector(first, undefined, zeros)
+
+    c, a, b = base(0), base(3), base(7)
+    _, c_start, c_stride, _, a_start, a_stride, a_step, _, b_start, b_stride, depth = args
+    vectors = range(TILE_BYTES // _VECTOR_BYTES)
+    block = [(r, v) for r in range(rows) for v in vectors]
+    target = {(r, v): vector_at(c, at(c_start, c_stride, integer(r), v * lanes)) for r, v in block}
+    total = {entry: cgutils.alloca_once(builder, vector) for entry in block}
+    for entry in block:
+        builder.store(builder.load(target[entry], align=align), total[entry])
+    with cgutils.for_range(builder, depth, intp=integer) as loop:
+        right = [
+            builder.load(vector_at(b, at(b_start, b_stride, loop.index, v * lanes)), align=align)
+            for v in vectors
+        ]
+        column = at(a_start, a_step, loop.index)
+        left = [
+            broadcast(builder.load(builder.gep(a, [at(column, a_stride, integer(r))]))) for r in range(rows)
+        ]
+        for r, v in block:
+            product = builder.fmul(left[r], right[v], flags=("contract",))
+            builder.store(builder.fadd(product, builder.load(total[r, v]), flags=("contract",)), total[r, v])
+    for entry in block:
+        builder.store(builder.load(total[entry]), target[entry], align=align)
+    return context.get_dummy_value()
+
+
+multiply_add = _multiply_add(TILE_ROWS)
+multiply_add_row = _multiply_add(1)
