@@ -8,8 +8,7 @@ minimum of a convex function (the content of Millar, Phil. Mag. 42, 1951) and ev
 down it.
 
 The slopes of the cells differ from input to input, but one factorization with frozen slopes serves all inputs
-of a
-tile: as the preconditioner of conjugate gradients on the exact equations of each.
+of a tile: as the preconditioner of conjugate gradients on the exact equations of each.
 """
 
 from __future__ import annotations
@@ -21,9 +20,13 @@ import torch
 from .cells import Cells
 from .ports import Ports, pack, unpack
 
+# Typical: 3 to 5 steps of 1 to 5 products; laws that rise by e^30 within the applied voltage take about 30
+# steps.
 _MAX_STEPS = 80
-_MAX_CG = 60
+_MAX_PRODUCTS = 60
 _MAX_SHORTENINGS = 40
+# Arrays that carry next to nothing (floating lines) are measured against this share of what their cells would
+# carry with ideal wires: their own currents are what rounding leaves.
 _FAINT = 1e-4
 
 
@@ -162,8 +165,6 @@ class _Iteration:
         conducted, slope = self.cells.evaluate(drop)
         mismatch = current - conducted
         violation = torch.maximum(violation, _peak(mismatch))
-        # Arrays that carry next to nothing (floating lines) are measured against what rounding leaves of
-        # their cells.
         least = _FAINT * _peak(slope) * self.applied
         return _State(current, drop, mismatch, slope, violation, torch.maximum(_peak(conducted), least))
 
@@ -187,24 +188,17 @@ class _Iteration:
         over_word, over_bit = in_word * self.r_word, in_bit * self.r_bit
         missing = torch.zeros_like(current[:1, :, :, :1])
         if self.any_resistive:
-            for flow, over, by, r, resistive in (
-                (
-                    in_word,
-                    over_word,
-                    torch.cat([-word[:1], -word.diff(dim=0)]),
-                    self.r_word,
-                    self.resistive[0],
-                ),
-                (
-                    in_bit,
-                    over_bit,
-                    torch.cat([-bit.diff(dim=3), bit[..., -1:]], 3),
-                    self.r_bit,
-                    self.resistive[1],
-                ),
-            ):
-                missing = torch.maximum(missing, _peak(torch.where(resistive, flow - by / r, 0.0)))
-                over.copy_(torch.where(resistive, by, over))
+            by_word = torch.cat([-word[:1], -word.diff(dim=0)])
+            by_bit = torch.cat([-bit.diff(dim=3), bit[..., -1:]], 3)
+            on_word, on_bit = self.resistive
+            missing = torch.maximum(
+                _peak(torch.where(on_word, in_word - by_word / self.r_word, 0.0)),
+                _peak(torch.where(on_bit, in_bit - by_bit / self.r_bit, 0.0)),
+            )
+            over_word, over_bit = (
+                torch.where(on_word, by_word, over_word),
+                torch.where(on_bit, by_bit, over_bit),
+            )
         return current, over_word.cumsum_(0).neg_(), over_bit.flip(3).cumsum_(3).flip(3), missing
 
     def _newton_change(self, state: _State, open_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -225,11 +219,11 @@ class _Iteration:
         less = self.frozen - state.slope
         change, left = torch.zeros_like(state.drop), state.mismatch.clone()
         direction = lifted = before = change  # replaced in the first round
-        for k in range(_MAX_CG):
+        for k in range(_MAX_PRODUCTS):
             reply = self.ports.drops(left)
             settled = less * reply
             with_it, without = _peak(settled), _peak(left)
-            if (torch.minimum(with_it, without) <= target).all() or k == _MAX_CG - 1:
+            if (torch.minimum(with_it, without) <= target).all() or k == _MAX_PRODUCTS - 1:
                 break
             power = _dot(left, reply)
             if k == 0:

@@ -68,8 +68,8 @@ def solve_array(
     Returns:
         The solution. Its currents are differentiable (once) with respect to the parameters of the cells,
         every wire figure and both sets of voltages, by the implicit function theorem. Apart from the result,
-        memory stays below 0.5 GiB whatever the numbers of tiles and inputs (arrays to 128 x 128; larger ones
-        need 64 times the memory of one array).
+        memory stays below 0.5 GiB whatever the numbers of tiles and inputs, for arrays to 128 x 128; larger
+        ones need ``5 * min(rows, cols)`` times the memory of one array.
 
     Raises:
         ValueError: if a shape does not fit, a voltage is not finite, or a cell ends outside the range of its
