@@ -1,0 +1,1 @@
+"""From a trained network to conductance maps, simulated and measured arrays, and back."""
