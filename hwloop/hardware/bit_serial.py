@@ -8,20 +8,18 @@ same, to the bit, for every batch size and number of threads. The fixed point re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 
 from device_models.converters import MAX_DAC_BITS, adc, bit_planes
 from hwloop.mapping import UNUSED_LINE, LayerMap
 
 FRACTION_BITS = 16
-_CHUNK = 32  # vectors that a thread takes at a time
+_BLOCK = 256  # vectors that a thread takes at a time
 _WIDTH = 8  # bit lines are padded to a multiple of this, so that whole SIMD registers are used
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: the step of splitmix64
@@ -136,28 +134,49 @@ def _lay_out(lines: np.ndarray, used: np.ndarray, bits: int) -> np.ndarray:
 
 
 def read_bands(
-    bands: list[Band], codes: torch.Tensor, bits: int, key: int, first: int, negative: bool, out: torch.Tensor
-) -> None:
-    """Read input codes through all bands of a layer, and add the digital result to ``out``.
+    bands: list[Band], inputs: torch.Tensor, scale: float, bits: int, *, signed: bool, key: int, first: int,
+    out: torch.Tensor,
+) -> None:  # fmt: skip
+    """Read inputs through DAC, all bands of a layer and ADC, and fill ``out``.
+
+    Vectors are shared among as many threads as torch uses. They are plain threads, each with a part of the
+    vectors: unlike a compiled parallel loop, whose threads meet at the end of each band, they never wait.
 
     Args:
         bands: the layer.
-        codes: unsigned input codes below ``2^bits``, uint8 or int32 ``[batch, matrix_rows]``.
-        bits: input bits.
+        inputs: float32 ``[batch, matrix_rows]``.
+        scale: input that the DAC's full-scale code stands for.
+        bits: input bits, of which one is applied in each cycle.
+        signed: whether negative inputs are read too, in a pass of their own that is subtracted.
         key: key of the layer's read noise, 64 bits.
-        first: running number of ``codes[0]`` among all vectors that the layer has read.
-        negative: whether this is the pass of negative inputs; its result is subtracted.
-        out: int64 ``[batch, matrix_cols]``, in level steps times input codes.
+        first: running number of ``inputs[0]`` among all vectors that the layer has read.
+        out: float64 ``[batch, matrix_cols]``, in level steps times input codes.
     """
-    with _threads_of_torch():
+    source, target = inputs.contiguous().numpy(), out.numpy()
+
+    def read(start: int) -> None:
+        part = slice(start, start + _BLOCK)
+        total = np.zeros(target[part].shape, np.int64)
         for band in bands:
-            _read_band(
-                codes.numpy(), bits, band.rows,
-                band.currents, np.float32(2.0**-band.current_bits),
-                band.variances, np.float32(2.0**-band.variance_bits),
-                band.top, band.columns, band.numbers,
-                np.uint64(key), np.uint64(first), negative, out.numpy(),
-            )  # fmt: skip
+            for negative in (False, True) if signed else (False,):
+                _read_band(
+                    source[part], np.float32((-1 if negative else 1) * ((1 << bits) - 1) / scale), bits,
+                    band.rows,
+                    band.currents, np.float32(2.0**-band.current_bits),
+                    band.variances, np.float32(2.0**-band.variance_bits),
+                    band.top, band.columns, band.numbers,
+                    np.uint64(key), np.uint64(first + start), negative, total,
+                )  # fmt: skip
+        target[part] = total
+
+    starts = range(0, len(source), _BLOCK)
+    threads = min(torch.get_num_threads(), len(starts))
+    if threads <= 1:
+        for start in starts:
+            read(start)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(read, starts))
 
 
 def count_codes(band: Band, codes: torch.Tensor, bits: int, kinds: int) -> torch.Tensor:
@@ -178,65 +197,55 @@ def standard_normals(count: int, width: int, key: int, first: int) -> torch.Tens
     They depend on the key, the running number of the vector and the output alone.
     """
     draws = np.empty((count, 2 * width), np.float32)
-    with _threads_of_torch():
-        _draw_vectors(np.uint64(key), np.uint64(first), np.arange(width, dtype=np.uint64), draws)
+    _draw_vectors(np.uint64(key), np.uint64(first), np.arange(width, dtype=np.uint64), draws)
     return torch.from_numpy(draws)[:, :width]
 
 
-@contextmanager
-def _threads_of_torch() -> Iterator[None]:
-    """Let compiled loops use as many threads as torch does, as far as there are so many."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _read_band(  # type: ignore[no-untyped-def]
-    codes, bits, rows, currents, current_unit, variances, variance_unit, top, columns, numbers,
+    inputs, gain, bits, rows, currents, current_unit, variances, variance_unit, top, columns, numbers,
     key, first, negative, out,
 ):  # fmt: skip
-    vectors, width = codes.shape[0], columns.size
+    width = columns.size
+    full_scale = np.float32((1 << bits) - 1)
     noisy = variances.shape[0] > 0
-    for chunk in prange((vectors + _CHUNK - 1) // _CHUNK):
-        live = np.empty(rows.size, np.int64)
-        live_code = np.empty(rows.size, np.int64)
-        active = np.empty(rows.size, np.int64)
-        current = np.empty(2 * width, np.int32)
-        variance = np.empty(2 * width, np.int32)
-        draw = np.zeros(2 * width, np.float32)
-        total = np.zeros(width, np.int32)
-        for vector in range(chunk * _CHUNK, min(vectors, (chunk + 1) * _CHUNK)):
-            lives = 0
-            seen = np.int64(0)
-            for line in range(rows.size):
-                code = np.int64(codes[vector, rows[line]])
-                live[lives], live_code[lives] = line, code
-                lives += code != 0
-                seen |= code
-            if seen == 0:
+    live = np.empty(rows.size, np.int64)
+    live_code = np.empty(rows.size, np.int64)
+    active = np.empty(rows.size, np.int64)
+    current = np.empty(2 * width, np.int32)
+    variance = np.empty(2 * width, np.int32)
+    draw = np.zeros(2 * width, np.float32)
+    total = np.zeros(width, np.int32)
+    for vector in range(inputs.shape[0]):
+        lives = 0
+        seen = np.int64(0)
+        for line in range(rows.size):
+            # As device_models.converters.dac_codes, without a copy of the inputs.
+            step = np.rint(inputs[vector, rows[line]] * gain)
+            code = np.int64(min(max(step, np.float32(0)), full_scale))
+            live[lives], live_code[lives] = line, code
+            lives += code != 0
+            seen |= code
+        if seen == 0:
+            continue
+        for bit in range(bits):
+            # Without any active input no current flows, and there is nothing that could be noisy.
+            if not (seen >> bit) & 1:
                 continue
-            for bit in range(bits):
-                # Without any active input no current flows, and there is nothing that could be noisy.
-                if not (seen >> bit) & 1:
-                    continue
-                actives = 0
-                for i in range(lives):
-                    active[actives] = live[i]
-                    actives += (live_code[i] >> bit) & 1
-                _add_lines(currents, active, actives, current)
-                if noisy:
-                    _add_lines(variances, active, actives, variance)
-                    _draw(key, _cycle(first + np.uint64(vector), negative, bit), numbers, draw)
-                    _convert_noisy(current, current_unit, variance, variance_unit, draw, top, bit, total)
-                else:
-                    _convert(current, current_unit, top, bit, total)
-            for pair in range(width):
-                out[vector, columns[pair]] += -total[pair] if negative else total[pair]
-                total[pair] = 0
+            actives = 0
+            for i in range(lives):
+                active[actives] = live[i]
+                actives += (live_code[i] >> bit) & 1
+            _add_lines(currents, active, actives, current)
+            if noisy:
+                _add_lines(variances, active, actives, variance)
+                _draw(key, _cycle(first + np.uint64(vector), negative, bit), numbers, draw)
+                _convert_noisy(current, current_unit, variance, variance_unit, draw, top, bit, total)
+            else:
+                _convert(current, current_unit, top, bit, total)
+        for pair in range(width):
+            out[vector, columns[pair]] += -total[pair] if negative else total[pair]
+            total[pair] = 0
 
 
 @njit(cache=True)
@@ -334,8 +343,8 @@ def _draw(key, cycle, numbers, out):  # type: ignore[no-untyped-def]
         out[width + j] = radius * (sine if low >= 0 else -sine)
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True, nogil=True)
 def _draw_vectors(key, first, numbers, out):  # type: ignore[no-untyped-def]
     """Fill ``out [vectors, 2 * width]`` with the draws of the first cycle of each vector."""
-    for vector in prange(out.shape[0]):
+    for vector in range(out.shape[0]):
         _draw(key, _cycle(first + np.uint64(vector), False, 0), numbers, out[vector])

@@ -13,6 +13,8 @@ from hwloop.hardware.protocol import Hardware
 from hwloop.mapping import ConductanceMap
 from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, record_inputs
 
+_WINDOWS = 1 << 21  # inputs of a convolution that are laid out at a time: 8 MiB
+
 
 class HardwareLayer(nn.Module):
     """A linear or convolutional layer whose product is read from hardware; its bias is added digitally.
@@ -46,7 +48,13 @@ class HardwareLayer(nn.Module):
     def _convolve(self, layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
         windows = _windows(layer, x if x.ndim == 4 else x[None])
         batch, height, width = windows.shape[:3]
-        rows = self.hardware.read(self.name, windows.reshape(batch * height * width, -1))
+        images = max(1, _WINDOWS // max(1, windows[:1].numel()))
+        rows = torch.cat(
+            [
+                self.hardware.read(self.name, part.reshape(len(part) * height * width, -1))
+                for part in windows.split(images)
+            ]
+        )
         value = self._add_bias(rows).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         return value if x.ndim == 4 else value[0]
 

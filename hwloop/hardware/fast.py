@@ -17,8 +17,8 @@ from hwloop.hardware.checks import check_inputs, check_slices, programmed_layer
 from hwloop.mapping import ConductanceMap, LayerMap, assemble
 
 _TILES = 64  # tile positions that are solved at a time
-_VECTORS = 1 << 14  # input vectors that are read bit by bit at a time
-_INPUTS = 1 << 18  # inputs that are multiplied at a time: what fits in a core's cache
+_INPUTS = 1 << 22  # inputs that are read bit by bit at a time: enough to keep all threads busy
+_FACTORS = 1 << 18  # inputs that are multiplied at a time: what fits in a core's cache
 _SHIFTED_CODE_BITS = 30  # of the compiled loop's accumulator
 
 
@@ -118,17 +118,25 @@ class FastHardware:
         rows, cols = arrays.map.matrix_shape
         check_inputs(layer, inputs, rows)
         outputs = torch.empty(len(inputs), cols)
-        size = _VECTORS if arrays.matrix is None else max(1, _INPUTS // rows)
-        for part, result in zip(inputs.detach().cpu().split(size), outputs.split(size), strict=True):
+        size = max(1, (_INPUTS if arrays.matrix is None else _FACTORS) // rows)
+        for part, result in zip(
+            inputs.detach().to("cpu", torch.float32).split(size), outputs.split(size), strict=True
+        ):
             if arrays.matrix is None:
-                total = torch.zeros(len(part), cols, dtype=torch.int64)
-                for codes, negative in self._passes(arrays.map, part):
-                    read_bands(
-                        arrays.bands, codes, self._dac_bits, arrays.key, arrays.vectors, negative, total
-                    )
+                total = torch.empty(len(part), cols, dtype=torch.float64)
+                read_bands(
+                    arrays.bands,
+                    part,
+                    arrays.map.input_scale,
+                    self._dac_bits,
+                    signed=arrays.map.input_signed,
+                    key=arrays.key,
+                    first=arrays.vectors,
+                    out=total,
+                )
             else:
-                total = self._read_at_once(arrays, arrays.matrix, part)
-            result.copy_(total * arrays.weight_per_count)
+                total = self._read_at_once(arrays, arrays.matrix, part).to(torch.float64)
+            result.copy_(total.mul_(arrays.weight_per_count))
             arrays.vectors += len(part)
         return outputs.to(inputs.device)
 
@@ -145,7 +153,7 @@ class FastHardware:
         arrays = programmed_layer(self._layers, layer)
         check_inputs(layer, inputs, arrays.map.matrix_shape[0])
         counts = torch.zeros(1 << max([0, *arrays.map.adc_bits.tolist()]), dtype=torch.int64)
-        for part in inputs.split(_VECTORS):
+        for part in inputs.split(max(1, _FACTORS // arrays.map.matrix_shape[0])):
             for codes, _ in self._passes(arrays.map, part):
                 for band in arrays.bands:
                     counts += count_codes(band, codes, self._dac_bits, len(counts))

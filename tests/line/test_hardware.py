@@ -93,7 +93,7 @@ def plain_read(
                         )
                         result[vector, col] += (p - n) * 2**bit * (-1 if negative else 1)
     count = layer.weight_per_siemens * card.g_step * layer.input_scale / (2**bits - 1)
-    return (result * count).float()
+    return (result.double() * count).float()
 
 
 # Exactness
@@ -110,7 +110,7 @@ def test_collapsed_reading_is_the_integer_product(seed: int, signed: bool, bits:
         codes = codes - dac_codes(-x, layer.input_scale, bits).long()
     count = layer.weight_per_siemens * 40e-6 / 15 * layer.input_scale / (2**bits - 1)
     assert hardware.collapses("fc")
-    assert torch.equal(hardware.read("fc", x), ((codes @ plain_matrix(layer)) * count).float())
+    assert torch.equal(hardware.read("fc", x), ((codes @ plain_matrix(layer)).double() * count).float())
 
 
 @settings(deadline=None, max_examples=40)
