@@ -65,7 +65,7 @@ def accuracy_figure(accuracy: Accuracy) -> str:
         axes.set_xlim(-0.5, len(stations) - 0.5)
         axes.margins(y=0.22)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         quiet(axes)
         told = ", ".join(
             f"{name.replace(chr(10), ' ')} {mean:.2f} %"
