@@ -1,4 +1,4 @@
-"""Bit-serial reading through ADCs, as one compiled loop over input vectors.
+"""Bit-serial reading through ADCs: how tiles are laid out for the compiled loop, and the loop over threads.
 
 Currents are counted in least significant bits of the ADC (one level step at the read voltage) and kept as
 fixed-point integers, so that a sum of currents does not depend on the order of its terms: results are the
@@ -13,30 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 
-from device_models.converters import MAX_DAC_BITS, adc, bit_planes
+from device_models.converters import adc, bit_planes
+from hwloop.hardware.kernel import LANES, draw_vectors, read_band
 from hwloop.mapping import UNUSED_LINE, LayerMap
 
 FRACTION_BITS = 16
 _BLOCK = 256  # vectors that a thread takes at a time
-_WIDTH = 8  # bit lines are padded to a multiple of this, so that whole SIMD registers are used
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: the step of splitmix64
-# ln(1 + y) / y for y in [sqrt(1/2) - 1, sqrt(2) - 1], and sin(2 pi w) / w in powers of w^2 up to 1/16.
-L0, L1, L2, L3, L4, L5, L6, L7, L8 = (
-    np.float32(c)
-    for c in (
-        0.9999999819364984, -0.4999999440643617, 0.3333399833527836, -0.2500135593572949, 0.1996299155007083,
-        -0.16583218770265357, 0.14908781593984544, -0.14196304844786775, 0.08632569103259255,
-    )
-)  # fmt: skip
-S0, S1, S2, S3, S4 = (
-    np.float32(c)
-    for c in (
-        6.2831852524966125, -41.34167593766476, 81.60229537713779, -76.5792728194269, 39.76023435043402,
-    )
-)  # fmt: skip
+_WIDTH = LANES // 2  # pairs of bit lines are padded to a multiple of this
 
 
 @dataclass(frozen=True)
@@ -56,7 +40,7 @@ class Band:
         pairs: pairs of bit lines that are not padding.
         top: largest code of each bit line's ADC, float32 ``[2 * width]``.
         columns: matrix column of each pair of bit lines, int64 ``[width]``.
-        numbers: number of each pair among all bit lines of the layer's tiles, uint64 ``[width]``.
+        numbers: number of each pair among all bit lines of the layer's tiles, uint32 ``[width]``.
     """
 
     rows: np.ndarray
@@ -115,7 +99,7 @@ def form_bands(layer: LayerMap, levels: np.ndarray, read_noise: float) -> list[B
                 pairs=len(tile),
                 top=np.tile(top, 2).astype(np.float32),
                 columns=np.pad(col_index[tile, line], padding).astype(np.int64),
-                numbers=np.pad(tile * col_index.shape[1] + line, padding).astype(np.uint64),
+                numbers=np.pad(tile * col_index.shape[1] + line, padding).astype(np.uint32),
             )
         )
     return bands
@@ -159,7 +143,7 @@ def read_bands(
         total = np.zeros(target[part].shape, np.int64)
         for band in bands:
             for negative in (False, True) if signed else (False,):
-                _read_band(
+                read_band(
                     source[part], np.float32((-1 if negative else 1) * ((1 << bits) - 1) / scale), bits,
                     band.rows,
                     band.currents, np.float32(2.0**-band.current_bits),
@@ -197,154 +181,5 @@ def standard_normals(count: int, width: int, key: int, first: int) -> torch.Tens
     They depend on the key, the running number of the vector and the output alone.
     """
     draws = np.empty((count, 2 * width), np.float32)
-    _draw_vectors(np.uint64(key), np.uint64(first), np.arange(width, dtype=np.uint64), draws)
+    draw_vectors(np.uint64(key), np.uint64(first), np.arange(width, dtype=np.uint32), draws)
     return torch.from_numpy(draws)[:, :width]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _read_band(  # type: ignore[no-untyped-def]
-    inputs, gain, bits, rows, currents, current_unit, variances, variance_unit, top, columns, numbers,
-    key, first, negative, out,
-):  # fmt: skip
-    width = columns.size
-    full_scale = np.float32((1 << bits) - 1)
-    noisy = variances.shape[0] > 0
-    live = np.empty(rows.size, np.int64)
-    live_code = np.empty(rows.size, np.int64)
-    active = np.empty(rows.size, np.int64)
-    current = np.empty(2 * width, np.int32)
-    variance = np.empty(2 * width, np.int32)
-    draw = np.zeros(2 * width, np.float32)
-    total = np.zeros(width, np.int32)
-    for vector in range(inputs.shape[0]):
-        lives = 0
-        seen = np.int64(0)
-        for line in range(rows.size):
-            # As device_models.converters.dac_codes, without a copy of the inputs.
-            step = np.rint(inputs[vector, rows[line]] * gain)
-            code = np.int64(min(max(step, np.float32(0)), full_scale))
-            live[lives], live_code[lives] = line, code
-            lives += code != 0
-            seen |= code
-        if seen == 0:
-            continue
-        for bit in range(bits):
-            # Without any active input no current flows, and there is nothing that could be noisy.
-            if not (seen >> bit) & 1:
-                continue
-            actives = 0
-            for i in range(lives):
-                active[actives] = live[i]
-                actives += (live_code[i] >> bit) & 1
-            _add_lines(currents, active, actives, current)
-            if noisy:
-                _add_lines(variances, active, actives, variance)
-                _draw(key, _cycle(first + np.uint64(vector), negative, bit), numbers, draw)
-                _convert_noisy(current, current_unit, variance, variance_unit, draw, top, bit, total)
-            else:
-                _convert(current, current_unit, top, bit, total)
-        for pair in range(width):
-            out[vector, columns[pair]] += -total[pair] if negative else total[pair]
-            total[pair] = 0
-
-
-@njit(cache=True)
-def _add_lines(cells, active, actives, total):  # type: ignore[no-untyped-def]
-    """Sum the active word lines of ``cells``, four at a time."""
-    total[:] = 0
-    i = 0
-    while i + 4 <= actives:
-        a, b, c, d = active[i], active[i + 1], active[i + 2], active[i + 3]
-        for j in range(total.size):
-            total[j] += (cells[a, j] + cells[b, j]) + (cells[c, j] + cells[d, j])
-        i += 4
-    while i < actives:
-        a = active[i]
-        for j in range(total.size):
-            total[j] += cells[a, j]
-        i += 1
-
-
-@njit(cache=True)
-def _convert(current, unit, top, bit, total):  # type: ignore[no-untyped-def]
-    """Add the difference of both polarities' ADC codes to ``total``, shifted by ``bit``."""
-    zero, half = np.float32(0), np.float32(0.5)
-    width = total.size
-    for j in range(width):
-        p = min(max(np.float32(current[j]) * unit + half, zero), top[j])
-        q = min(max(np.float32(current[width + j]) * unit + half, zero), top[width + j])
-        total[j] += np.int32(np.int32(p) - np.int32(q)) << bit
-
-
-@njit(cache=True)
-def _convert_noisy(current, unit, variance, variance_unit, draw, top, bit, total):  # type: ignore[no-untyped-def]
-    """Do as :func:`_convert` with a Gaussian added to each current."""
-    for j in range(current.size):
-        spread = np.sqrt(np.float32(variance[j]) * variance_unit)
-        draw[j] = np.float32(current[j]) * unit + spread * draw[j]
-    zero, half = np.float32(0), np.float32(0.5)
-    width = total.size
-    for j in range(width):
-        p = min(max(draw[j] + half, zero), top[j])
-        q = min(max(draw[width + j] + half, zero), top[width + j])
-        total[j] += np.int32(np.int32(p) - np.int32(q)) << bit
-
-
-# Read noise. Splitmix64 (Steele, Lea and Flood, OOPSLA 2014) turns a counter into 64 random bits, and the
-# transform of Box and Muller (Ann. Math. Stat. 29, 1958) turns those into two Gaussian numbers. Logarithm,
-# sine and cosine are short polynomials (least squares at Chebyshev nodes, errors below 3e-8), so that the
-# compiler draws several numbers at once.
-
-
-@njit(cache=True)
-def _cycle(vector, negative, bit):  # type: ignore[no-untyped-def]
-    """Number of a read cycle: one input bit of one pass of one vector."""
-    pass_of_vector = np.uint64(vector) * np.uint64(2) + np.uint64(negative)
-    return pass_of_vector * np.uint64(MAX_DAC_BITS) + np.uint64(bit)
-
-
-@njit(cache=True)
-def _mix(z):  # type: ignore[no-untyped-def]
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _draw(key, cycle, numbers, out):  # type: ignore[no-untyped-def]
-    """Fill ``out [2 * width]`` with standard normal draws, a pair for each of ``numbers``."""
-    one, quarter = np.float32(1), np.float32(0.25)
-    width = numbers.size
-    start = key + (cycle << np.uint64(24)) * GOLDEN  # no layer has 2^24 bit lines
-    for j in range(width):
-        h = _mix(start + numbers[j] * GOLDEN)
-        # Radius: sqrt(-2 ln u) of a u in (0, 1), from exponent and mantissa of u.
-        u = np.float32((np.float32(np.int32(h >> np.uint64(33))) + np.float32(0.5)) * np.float32(2.0**-31))
-        raw = np.int32(u.view(np.int32))
-        exponent = np.int32(np.int32(raw - np.int32(0x3F3504F3)) >> np.int32(23))
-        y = np.float32(np.int32(raw - np.int32(exponent << np.int32(23))).view(np.float32)) - one
-        y2 = y * y
-        y4 = y2 * y2
-        log = (L0 + L1 * y) + (L2 + L3 * y) * y2 + ((L4 + L5 * y) + (L6 + L7 * y) * y2 + L8 * y4) * y4
-        log = log * y + np.float32(exponent) * np.float32(0.6931471805599453)
-        radius = np.sqrt(np.float32(-2) * log)
-        # Angle: v turns, v in [-1/2, 1/2); both functions by sin(2 pi w) for w in [-1/4, 1/4].
-        low = np.int32(np.uint32(h))
-        v = np.float32(low) * np.float32(2.0**-32)
-        c = quarter - abs(v)
-        s = quarter - abs(c)
-        c2 = c * c
-        s2 = s * s
-        c4 = c2 * c2
-        s4 = s2 * s2
-        cosine = c * ((S0 + S1 * c2) + ((S2 + S3 * c2) + S4 * c4) * c4)
-        sine = s * ((S0 + S1 * s2) + ((S2 + S3 * s2) + S4 * s4) * s4)
-        out[j] = radius * cosine
-        out[width + j] = radius * (sine if low >= 0 else -sine)
-
-
-@njit(cache=True, nogil=True)
-def _draw_vectors(key, first, numbers, out):  # type: ignore[no-untyped-def]
-    """Fill ``out [vectors, 2 * width]`` with the draws of the first cycle of each vector."""
-    for vector in range(out.shape[0]):
-        _draw(key, _cycle(first + np.uint64(vector), False, 0), numbers, out[vector])

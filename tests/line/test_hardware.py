@@ -52,12 +52,18 @@ def plain_matrix(layer: LayerMap) -> torch.Tensor:
 def plain_draw(key: int, vector: int, negative: bool, bit: int, number: int) -> tuple[float, float]:
     """The two draws of one conversion pair, with Python's integers and math library."""
     cycle = (vector * 2 + negative) * 16 + bit
-    z = (key + ((cycle << 24) + number) * 0x9E3779B97F4A7C15) % 2**64
+    z = (key + cycle * 0x9E3779B97F4A7C15) % 2**64
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
     z ^= z >> 31
-    radius = math.sqrt(-2 * math.log(((z >> 33) + 0.5) / 2**31))
-    angle = 2 * math.pi * (z % 2**32) / 2**32
+    words = []
+    for start in (z, z >> 32):
+        x = (start + number) % 2**32
+        for shift, factor in ((17, 0xED5AD4BB), (11, 0xAC4C1B51), (15, 0x31848BAB)):
+            x = (x ^ x >> shift) * factor % 2**32
+        words.append(x ^ x >> 14)
+    radius = math.sqrt(-2 * math.log(((words[0] >> 1) + 0.5) / 2**31))
+    angle = 2 * math.pi * words[1] / 2**32
     return radius * math.cos(angle), radius * math.sin(angle)
 
 
