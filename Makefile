@@ -1,4 +1,4 @@
-# make run    set up, run the whole line on MNIST, say where the report is
+# make run    set up, run the whole line on MNIST, say where the report is (anew: make run OPTIONS=--fresh)
 # make test   set up, run all checks
 # make setup  set up alone: .venv and ngspice
 
@@ -6,7 +6,7 @@
 READY := .venv/.ready
 
 run: $(READY)
-	.venv/bin/hwloop run --out runs/lenet-mnist
+	.venv/bin/hwloop run --out runs/lenet-mnist $(OPTIONS)
 
 test: $(READY)
 	.venv/bin/ruff check .

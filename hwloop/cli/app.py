@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from .common import new_app
 from .devices import devices_app
 from .doctor import doctor
@@ -11,6 +15,17 @@ from .simulate import simulate
 from .verify import verify_command
 
 app = new_app(help="Hardware-in-the-loop evaluation of neural networks on memristor crossbars.")
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+    ] = False,
+) -> None:
+    """Take the options of all commands; OneLineErrors looks at them."""
+
+
 app.command()(run)
 app.command()(prune)
 app.command("map")(map_command)

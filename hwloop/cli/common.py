@@ -42,19 +42,23 @@ class OneLineErrors(TyperGroup):
     """Command group that turns the errors of bad input into one line and exit status 1.
 
     Bad input raises ``ValueError`` (or a subclass) with a message that names the file and the fix, or
-    ``OSError`` on a path. Anything else is a fault of hwloop and keeps its traceback.
+    ``OSError`` on a path. Anything else is a fault of hwloop and keeps its traceback, as does everything
+    where the command has an option ``--traceback`` and it is given.
     """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors of bad input end as one line."""
+        show_all = bool(ctx.find_root().params.get("traceback"))
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if error.errno == errno.EPIPE:
+            if error.errno == errno.EPIPE or show_all:
                 raise
             name = f"{error.filename}: " if error.filename is not None else ""
             fail(f"{name}{error.strerror or error}")
         except ValueError as error:
+            if show_all:
+                raise
             fail(str(error))
         except KeyboardInterrupt:
             fail("interrupted")

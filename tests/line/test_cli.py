@@ -13,6 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from device_models.card import CardError
 from hwloop.cli.app import app
 from hwloop.mapping import read_map
 from hwloop.networks import build_network, save_weights
@@ -79,6 +80,11 @@ def test_devices_show_every_figure_with_its_source() -> None:
     assert card["g_max"] == {"value": 4e-5, "unit": "S", "source": card["g_max"]["source"]}
     assert "programming_error.coefficients" in hwloop("devices", "show", "rram-neurram").stdout
     assert "no device card 'nope'" in failed_with_one_line(hwloop("devices", "show", "nope"))
+
+
+def test_the_traceback_of_an_error_is_there_for_who_asks() -> None:
+    shown = hwloop("--traceback", "devices", "show", "nope")
+    assert isinstance(shown.exception, CardError)
 
 
 @pytest.mark.parametrize(
