@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -145,4 +146,20 @@ def parse_card(kind: type[Card], data: dict[str, Any], where: str) -> Card:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "card"
-        raise CardError(f"{where}: {field}: {first['msg'].removeprefix('Value error, ')}") from error
+        problem = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            problem = f"no such key{_suggest(kind, first['loc'])}"
+        raise CardError(f"{where}: {field}: {problem}") from error
+
+
+def _suggest(kind: type[BaseModel], location: tuple[str | int, ...]) -> str:
+    """Name the keys a document may have where it has an unknown one; the likeliest alone if one is close."""
+    model: Any = kind
+    for part in location[:-1]:
+        field = model.model_fields.get(part)
+        model = field.annotation if field is not None else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return ""
+    known = list(model.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
