@@ -16,6 +16,7 @@ from hwloop.hardware import (
     HardwareLayer,
     IdealHardware,
     calibrate_inputs,
+    execution,
     network_from_map,
     on_hardware,
 )
@@ -115,18 +116,20 @@ def test_the_network_given_is_not_changed() -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_batches_do_not_change_what_noisy_hardware_gives() -> None:
+def test_batches_do_not_change_what_noisy_hardware_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     net, shape = KINDS["kernel"]
     x = torch.randn((10, *shape[1:]), generator=torch.Generator().manual_seed(0))
     conductance_map = quantized_map(net, x, card="rram-neurram")
     outputs = []
-    for batch in (10, 3):
+    for batch, windows in ((10, 1 << 20), (3, 1 << 20), (10, 1)):
+        monkeypatch.setattr(execution, "_WINDOWS", windows)
         hardware = FastHardware(Wires(1.0, 3.0), dac_bits=8, seed=1)
         hardware.program(conductance_map)
         running = on_hardware(net, hardware)
         with torch.no_grad():
             outputs.append(torch.cat([running(part) for part in x.split(batch)]))
-    assert torch.equal(*outputs)
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
     assert not torch.equal(outputs[0], net(x))
 
 

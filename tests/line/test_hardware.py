@@ -14,7 +14,7 @@ from scipy import stats
 from device_models.converters import bit_planes, dac_codes
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
-from hwloop.hardware import FastHardware, Hardware, IdealHardware
+from hwloop.hardware import FastHardware, Hardware, IdealHardware, bit_serial, fast
 from hwloop.hardware.bit_serial import standard_normals
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap
 
@@ -223,7 +223,9 @@ def test_programming_leaves_the_targets_and_the_given_map_alone() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"adc": False}])
-def test_batches_and_threads_do_not_change_what_is_read(options: dict[str, bool]) -> None:
+def test_batches_and_threads_do_not_change_what_is_read(
+    options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     conductance_map = map_of(
         random_layer(signed=True), card=card_with(read_noise=0.1, programming_error=1e-6)
     )
@@ -234,15 +236,33 @@ def test_batches_and_threads_do_not_change_what_is_read(options: dict[str, bool]
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        alone = programmed(conductance_map, WIRES, **options).read("fc", x)
+        monkeypatch.setattr(bit_serial, "_BLOCK", 8)
+        shared = programmed(conductance_map, WIRES, **options).read("fc", x)
     finally:
         torch.set_num_threads(threads)
     if options:  # plain float products: equal to rounding
         assert torch.allclose(whole, parts, atol=1e-5)
-        assert torch.allclose(whole, alone, atol=1e-5)
+        assert torch.allclose(whole, shared, atol=1e-5)
     else:
         assert torch.equal(whole, parts)
-        assert torch.equal(whole, alone)
+        assert torch.equal(whole, shared)
+
+
+@pytest.mark.parametrize("options", [{}, {"adc": False}])
+def test_the_parts_that_memory_is_saved_by_do_not_change_what_is_read(
+    options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conductance_map = map_of(
+        random_layer(signed=True), card=card_with(read_noise=0.1, programming_error=1e-6)
+    )
+    x = inputs_for(conductance_map.layers["fc"], batch=100)
+    whole = programmed(conductance_map, WIRES, **options).read("fc", x)
+    for limit in ("_INPUTS", "_FACTORS"):
+        monkeypatch.setattr(fast, limit, 20 * 33)
+    monkeypatch.setattr(bit_serial, "_BLOCK", 8)
+    monkeypatch.setattr(fast, "_TILES", 2)
+    parts = programmed(conductance_map, WIRES, **options).read("fc", x)
+    assert torch.allclose(whole, parts, atol=1e-5 if options else 0, rtol=0)
 
 
 def test_reading_again_draws_other_noise_and_programming_again_starts_over() -> None:
