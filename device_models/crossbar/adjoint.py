@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fields import FIELD_WIDTH, bit_voltages, product
+from .fields import FIELD_WIDTH, product
 from .kernels import compiled, couple_column, ladders, store_inverse, sweep
 
 
@@ -66,10 +66,12 @@ def _adjoint_sources(low: int, cell: Any, word: Any, bit: Any, fs: Any) -> None:
     for j in range(high - 1, -1, -1):
         here = fs.word[j]
         if j < high - 1:
-            product(fs.inverses[j + 1], fs.word[j + 1], f)
+            first = max(0, j + 1 - low)  # before it, nothing comes from the right
+            product(fs.inverses[j + 1], fs.word[j + 1], f, first)
             for i in range(rows):
-                for k in range(lanes):
-                    here[i, k] = word[i, j + 1] * f[i, k]
+                w = word[i, j + 1]
+                for k in range(first, lanes):
+                    here[i, k] = w * f[i, k]
         if j >= low:
             voltage = fs.pivot[rows - 1, j] * bit[rows - 1, j]
             for i in range(rows - 1, -1, -1):
@@ -97,8 +99,8 @@ def _field_products(
     """
     rows, cols = cell.shape
     forward, adjoint, f = fs.fields[0], fs.fields[1], fs.fields[2]
-    forward_drop, adjoint_drop = fs.fields[4], fs.fields[5]
-    forward_current, adjoint_current = fs.fields[6], fs.fields[7]
+    forward_drop, adjoint_drop = fs.fields[3], fs.fields[4]
+    forward_current, adjoint_current = fs.fields[5], fs.fields[6]
     lanes = forward.shape[1]
     forward[:] = 0
     adjoint[:] = 0
@@ -108,15 +110,18 @@ def _field_products(
     if wires:
         _driver_currents(word, forward, to_sense, fs.inverses[0], forward_current)
     for j in range(cols):
+        source = fs.word[j]
         for i in range(rows):
+            w = word[i, j]
             for k in range(lanes):
-                f[i, k] = word[i, j] * forward[i, k]
-        product(fs.inverses[j], f, forward)
+                f[i, k] = w * forward[i, k]
+        product(fs.inverses[j], f, forward, 0)
         _drops(j, cell, forward, forward_drop, fs)
         for i in range(rows):
+            w = word[i, j]
             for k in range(lanes):
-                f[i, k] = word[i, j] * adjoint[i, k] + fs.word[j, i, k]
-        product(fs.inverses[j], f, adjoint)
+                f[i, k] = w * adjoint[i, k] + source[i, k]
+        product(fs.inverses[j], f, adjoint, 0)
         _drops(j, cell, adjoint, adjoint_drop, fs)
         if low <= j < low + lanes:
             _sense_drops(j, j - low, bit, adjoint_drop, fs)
@@ -137,15 +142,27 @@ def _field_products(
 
 @compiled
 def _drops(j: int, cell: Any, field: Any, drop: Any, fs: Any) -> None:
-    """Voltages across the cells of column j for word-line voltages ``field``, with the sense at 0 V."""
-    f, voltage = fs.fields[2], fs.fields[3]
-    for i in range(f.shape[0]):
-        for k in range(f.shape[1]):
-            f[i, k] = cell[i, j] * field[i, k]
-    bit_voltages(j, fs.pivot, fs.ratio, f, fs.line[0], voltage)
-    for i in range(f.shape[0]):
-        for k in range(f.shape[1]):
-            drop[i, k] = field[i, k] - voltage[i, k]
+    """Voltages across the cells of column j for word-line voltages ``field``, with the sense at 0 V.
+
+    :func:`.fields.bit_voltages` for the currents ``cell * field``, subtracted from ``field``, in two passes.
+    """
+    rows, lanes = field.shape
+    line = fs.line[0]
+    gain = fs.pivot[rows - 1, j] * cell[rows - 1, j]
+    for k in range(lanes):
+        drop[rows - 1, k] = gain * field[rows - 1, k]
+        line[k] = 0
+    for i in range(rows - 2, -1, -1):
+        gain, step = fs.pivot[i, j] * cell[i, j], fs.ratio[i, j]
+        for k in range(lanes):
+            drop[i, k] = gain * field[i, k] + step * drop[i + 1, k]
+    for i in range(rows):
+        gain = fs.pivot[i, j]
+        step = fs.ratio[i, j]
+        into = step * cell[i, j]
+        for k in range(lanes):
+            drop[i, k] = field[i, k] - (drop[i, k] + gain * line[k])
+            line[k] = step * line[k] + into * field[i, k]
 
 
 @compiled
@@ -189,10 +206,11 @@ def _wire_products(
     """Products of the wire currents at column j; the word-line currents go on less what the cells take."""
     line[:] = 0
     for i in range(forward_drop.shape[0]):
-        in_word, in_bit = 0 * cell[i, j], 0 * cell[i, j]
+        g = cell[i, j]
+        in_word, in_bit = 0 * g, 0 * g
         for k in range(line.shape[1]):
             in_word += forward_current[i, k] * adjoint_current[i, k]
-            forward_cell, adjoint_cell = cell[i, j] * forward_drop[i, k], cell[i, j] * adjoint_drop[i, k]
+            forward_cell, adjoint_cell = g * forward_drop[i, k], g * adjoint_drop[i, k]
             forward_current[i, k] -= forward_cell
             adjoint_current[i, k] -= adjoint_cell
             line[0, k] += forward_cell

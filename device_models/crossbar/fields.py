@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .kernels import aligned, compiled
-from .simd import TILE_BYTES, TILE_ROWS, multiply_add, multiply_add_row
+from .simd import TILE_BYTES, TILE_ROWS, multiply, multiply_row
 
-FIELD_WIDTH = 64
+FIELD_WIDTH = 32
 
 
 class FieldSpace(NamedTuple):
@@ -23,8 +23,8 @@ class FieldSpace(NamedTuple):
         pivot, ratio: ``[R, C]``, bit lines as ladders, only for gradients.
         word, bit: ``[C, R, L]``, what is injected at the word-line and bit-line nodes; later the voltages
             there.
-        fields: ``[8, R, L]``, whatever is needed for one column.
-        line: ``[2, L]``, for what runs along a bit line.
+        fields: ``[7, R, L]``, whatever is needed for one column.
+        line: ``[2, L]``, what runs along a bit line.
     """
 
     inverses: np.ndarray
@@ -47,41 +47,53 @@ def field_space(rows: int, cols: int, width: int, dtype: np.dtype, gradients: bo
         aligned(tile, dtype),
         aligned((cols, rows, lanes), dtype),
         aligned((0, 0, 0) if gradients else (cols, rows, lanes), dtype),
-        aligned((8, rows, lanes), dtype),
+        aligned((7, rows, lanes), dtype),
         aligned((2, lanes), dtype),
     )
 
 
 @compiled
-def product(inverse: Any, field: Any, result: Any) -> None:
-    """``result = inverse @ field`` with ``inverse`` ``[R, R]`` and fields ``[R, L]``, L a whole number
-    of blocks.
+def product(inverse: Any, field: Any, result: Any, first: int) -> None:
+    """``result = inverse @ field`` with ``inverse`` ``[R, R]`` and fields ``[R, L]``, L a whole number of blocks.
+
+    Solutions before the block of number ``first`` are left out.
     """
     rows, lanes = field.shape
     columns = TILE_BYTES // field.itemsize
     whole = rows // TILE_ROWS * TILE_ROWS
-    result[:] = 0
-    for k in range(0, lanes, columns):
+    for k in range(first // columns * columns, lanes, columns):
         for i in range(0, whole, TILE_ROWS):
-            multiply_add(result, i * lanes + k, lanes, inverse, i * rows, rows, 1, field, k, lanes, rows)
+            multiply(result, i * lanes + k, lanes, inverse, i * rows, rows, 1, field, k, lanes, rows)
         for i in range(whole, rows):
-            multiply_add_row(result, i * lanes + k, lanes, inverse, i * rows, rows, 1, field, k, lanes, rows)
+            multiply_row(result, i * lanes + k, lanes, inverse, i * rows, rows, 1, field, k, lanes, rows)
 
 
 @compiled
 def bit_voltages(j: int, pivot: Any, ratio: Any, current: Any, line: Any, voltage: Any) -> None:
     """Voltages of bit line j for currents injected at its nodes, both ``[R, L]``."""
     rows, lanes = current.shape
+    gain = pivot[rows - 1, j]
     for k in range(lanes):
-        voltage[rows - 1, k] = pivot[rows - 1, j] * current[rows - 1, k]
+        voltage[rows - 1, k] = gain * current[rows - 1, k]
         line[k] = 0
     for i in range(rows - 2, -1, -1):
+        gain, step = pivot[i, j], ratio[i, j]
         for k in range(lanes):
-            voltage[i, k] = pivot[i, j] * current[i, k] + ratio[i, j] * voltage[i + 1, k]
+            voltage[i, k] = gain * current[i, k] + step * voltage[i + 1, k]
     for i in range(1, rows):
+        gain, step = pivot[i, j], ratio[i - 1, j]
         for k in range(lanes):
-            line[k] = ratio[i - 1, j] * (line[k] + current[i - 1, k])
-            voltage[i, k] += pivot[i, j] * line[k]
+            line[k] = step * (line[k] + current[i - 1, k])
+            voltage[i, k] += gain * line[k]
+
+
+@compiled
+def _add_scaled(field: Any, scale: Any, other: Any) -> None:
+    """Add to every row of ``field`` that of ``other`` times its scale."""
+    for i in range(field.shape[0]):
+        s = scale[i]
+        for k in range(field.shape[1]):
+            field[i, k] += s * other[i, k]
 
 
 @compiled
@@ -124,26 +136,21 @@ def solve_parts(
             _transpose(word_in[t, low : low + width, i], fs.word[:, i, :width])
             _transpose(bit_in[t, low : low + width, i], fs.bit[:, i, :width])
         for j in range(cols - 1, -1, -1):
+            here = fs.word[j]
             bit_voltages(j, pivot[t], ratio[t], fs.bit[j], fs.line[0], u)
-            for i in range(rows):
-                for k in range(lanes):
-                    fs.word[j, i, k] += cell[t, i, j] * u[i, k]
             if j < cols - 1:
-                product(inverses[j + 1, t], fs.word[j + 1], f)
-                for i in range(rows):
-                    for k in range(lanes):
-                        fs.word[j, i, k] += word[t, i, j + 1] * f[i, k]
+                product(inverses[j + 1, t], fs.word[j + 1], f, 0)
+                _add_scaled(here, word[t, :, j + 1], f)
+            _add_scaled(here, cell[t, :, j], u)
         for j in range(cols):
             here = fs.word[j]
             if j > 0:
-                for i in range(rows):
-                    for k in range(lanes):
-                        here[i, k] += word[t, i, j] * fs.word[j - 1, i, k]
-            product(inverses[j, t], here, f)
+                _add_scaled(here, word[t, :, j], fs.word[j - 1])
+            product(inverses[j, t], here, f, 0)
             for i in range(rows):
                 for k in range(lanes):
                     here[i, k] = f[i, k]
-                    fs.bit[j, i, k] += cell[t, i, j] * f[i, k]
+            _add_scaled(fs.bit[j], cell[t, :, j], f)
             bit_voltages(j, pivot[t], ratio[t], fs.bit[j], fs.line[0], u)
             for i in range(rows):
                 for k in range(lanes):

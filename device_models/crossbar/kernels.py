@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from .simd import TILE_BYTES, TILE_ROWS, multiply_add
+from .simd import TILE_BYTES, TILE_ROWS, multiply, multiply_add
 
 BLOCK = 8
 # Products and sums may be fused and reordered: all terms have one sign. Infinities and NaN keep their
@@ -205,10 +205,9 @@ def sweep(stop: int, ws: Any) -> None:
         for q in range(BLOCK):
             for k in range(BLOCK):
                 p[q, k] = w[q, k]
-        d[:] = 0
         for q in range(0, BLOCK, TILE_ROWS):
             for k in range(0, n, columns):
-                multiply_add(d, q * n + k, n, p, q * BLOCK, BLOCK, 1, b, k, n, BLOCK)
+                multiply(d, q * n + k, n, p, q * BLOCK, BLOCK, 1, b, k, n, BLOCK)
         for i in range(0, at, TILE_ROWS):
             for k in range(0, i + TILE_ROWS, columns):
                 multiply_add(m, i * n + k, n, b, i, 1, n, d, k, n, BLOCK)

@@ -21,8 +21,10 @@ TILE_BYTES = 128  # width of a block: lines of work arrays are padded to a multi
 _VECTOR_BYTES = 64
 
 
-def _multiply_add(rows: int) -> Any:
-    """Make ``c += a @ b`` for a block of ``rows`` rows, ``TILE_BYTES`` wide, ``depth`` terms each.
+def _block_product(rows: int, add: bool) -> Any:
+    """Make ``c += a @ b``, or without ``add`` ``c = a @ b``, for a block of ``rows`` rows.
+
+    The block is ``TILE_BYTES`` wide, and each of its entries is a sum of ``depth`` terms.
 
     ``c``, ``a`` and ``b`` are C-contiguous arrays of one dtype; ``start`` is the flat index of the block's
     first entry, ``stride`` the distance between its rows and ``a_step`` the one between the columns of
@@ -30,20 +32,20 @@ def _multiply_add(rows: int) -> Any:
     """
 
     @intrinsic
-    def multiply_add(  # type: ignore[no-untyped-def]
+    def product(  # type: ignore[no-untyped-def]
         typingctx, c, c_start, c_stride, a, a_start, a_stride, a_step, b, b_start, b_stride, depth
     ):
         index = types.intp
 
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return _emit(rows, context, builder, signature, args)
+            return _emit(rows, add, context, builder, signature, args)
 
         return types.void(c, index, index, a, index, index, index, b, index, index, index), emit
 
-    return multiply_add
+    return product
 
 
-def _emit(rows: int, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+def _emit(rows: int, add: bool, context: Any, builder: Any, signature: Any, args: Any) -> Any:
     number = signature.args[0].dtype
     lanes = _VECTOR_BYTES * 8 // number.bitwidth
     vector = ir.VectorType(context.get_value_type(number), lanes)
@@ -72,7 +74,8 @@ def _emit(rows: int, context: Any, builder: Any, signature: Any, args: Any) -> A
     target = {(r, v): vector_at(c, at(c_start, c_stride, integer(r), v * lanes)) for r, v in block}
     total = {entry: cgutils.alloca_once(builder, vector) for entry in block}
     for entry in block:
-        builder.store(builder.load(target[entry], align=align), total[entry])
+        start = builder.load(target[entry], align=align) if add else ir.Constant(vector, None)
+        builder.store(start, total[entry])
     with cgutils.for_range(builder, depth, intp=integer) as loop:
         right = [
             builder.load(vector_at(b, at(b_start, b_stride, loop.index, v * lanes)), align=align)
@@ -90,5 +93,6 @@ def _emit(rows: int, context: Any, builder: Any, signature: Any, args: Any) -> A
     return context.get_dummy_value()
 
 
-multiply_add = _multiply_add(TILE_ROWS)
-multiply_add_row = _multiply_add(1)
+multiply_add = _block_product(TILE_ROWS, add=True)
+multiply = _block_product(TILE_ROWS, add=False)
+multiply_row = _block_product(1, add=False)
