@@ -13,8 +13,10 @@ from .checks import check_conductance
 from .elimination import Network, mirror
 from .wires import Wires
 
-# Tiles are taken in parts, so that what is kept at one time stays near this whatever the batch.
+# Tiles are taken in parts, so that what is kept at one time stays below this whatever the batch.
 _PART_BYTES = 1 << 28
+# What each tile takes meanwhile, in multiples of its conductances (in compiled code, only its copies).
+_COPIES = 16
 
 
 def effective_conductance(g: torch.Tensor, wires: Wires) -> torch.Tensor:
@@ -73,7 +75,7 @@ class _EffectiveConductance(torch.autograd.Function):
         if not r_word.any() and not r_bit.any():
             return g.clone()
         result = torch.empty_like(g)
-        for part in _parts(g, multiple=16):
+        for part in _parts(g, _COPIES):
             net, mirrored = network(g[part], _of(r_word, part), _of(r_bit, part))
             solved = backend(g).transfer(net) * net.scale[:, None, None]
             result[part] = mirror(solved) if mirrored else solved
@@ -86,7 +88,8 @@ class _EffectiveConductance(torch.autograd.Function):
         wires = any(ctx.needs_input_grad[1:])
         d_g = torch.empty_like(g)
         d_word, d_bit = (torch.zeros_like(r) if wires else None for r in (r_word, r_bit))
-        for part in _parts(g, multiple=16):
+        blocks = 0 if backend(g) is compiled else 2 * min(g.shape[-2:])
+        for part in _parts(g, _COPIES + blocks):
             net, mirrored = network(g[part], _of(r_word, part), _of(r_bit, part))
             upstream = mirror(grad[part]).contiguous() if mirrored else grad[part]
             cell, word, bit = backend(g).gradient(net, upstream, wires)
@@ -101,8 +104,9 @@ class _EffectiveConductance(torch.autograd.Function):
 
 def _parts(g: torch.Tensor, multiple: int) -> list[slice]:
     """Cut the tiles into parts, for work that takes ``multiple`` times the memory of the conductances."""
-    tile = multiple * g.shape[-1] * g.shape[-2] * g.element_size()
-    size = max(1, _PART_BYTES // tile)
+    # A GPU needs all tiles at once to be busy: there, a quarter of what is free.
+    room = torch.cuda.mem_get_info(g.device)[0] // 4 if g.is_cuda else _PART_BYTES
+    size = max(1, room // (multiple * g.shape[-1] * g.shape[-2] * g.element_size()))
     return [slice(start, start + size) for start in range(0, g.shape[0], size)]
 
 

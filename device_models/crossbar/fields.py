@@ -54,9 +54,9 @@ def field_space(rows: int, cols: int, width: int, dtype: np.dtype, gradients: bo
 
 @compiled
 def product(inverse: Any, field: Any, result: Any, first: int) -> None:
-    """``result = inverse @ field`` with ``inverse`` ``[R, R]`` and fields ``[R, L]``, L a whole number of blocks.
+    """``result = inverse @ field`` with ``inverse`` ``[R, R]`` and fields ``[R, L]``, L whole blocks.
 
-    Solutions before the block of number ``first`` are left out.
+    Blocks of solutions before the one that holds number ``first`` are left out.
     """
     rows, lanes = field.shape
     columns = TILE_BYTES // field.itemsize

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from device_models.crossbar import Wires, compiled, effective_conductance, elimination
+from device_models.crossbar import Wires, compiled, effective, effective_conductance, elimination
 from device_models.crossbar.effective import network
 
 F64 = torch.float64
@@ -87,6 +87,20 @@ def test_both_implementations_agree_at_working_size():
     net = type(net)(net.cell, *(x.expand_as(net.cell) for x in (net.word, net.bit)), net.scale)
     for a, b in zip(compiled.gradient(net, grad, True), elimination.gradient(net, grad, True), strict=True):
         assert (a - b).abs().max() <= 1e-11 * b.abs().max()
+
+
+def test_work_is_cut_into_parts_without_a_trace(solver, monkeypatch):
+    inputs = [cells(7, 3, 4), leaf(seed=1), leaf(7, 3, 4, seed=2), leaf(3, seed=3), leaf(7, 4, seed=4)]
+    grad = torch.randn(7, 3, 4, dtype=F64, generator=torch.Generator().manual_seed(9))
+
+    def all_of_it():
+        out = effective_conductance(inputs[0], Wires(*inputs[1:]))
+        return out, *torch.autograd.grad(out, inputs, grad)
+
+    whole = all_of_it()
+    monkeypatch.setattr(effective, "_PART_BYTES", 2 * 64 * 12 * 8)
+    for a, b in zip(whole, all_of_it(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
 
 
 def test_float32_gradients_follow_float64():
