@@ -326,7 +326,8 @@ def test_gradient_past_an_open_segment_is_zero():
     voltages = random(1, 3).requires_grad_()
     solve_array(cells, Wires(5.0, 5.0, driver=driver), voltages).currents.sum().backward()
     assert abs(driver.grad[1]) < 1e-30
-    assert abs(voltages.grad[0, 1]) < 1e-20
+    # Zero to rounding, which is relative to what the driven lines see.
+    assert abs(voltages.grad[0, 1]) < 1e-12 * abs(voltages.grad[0, 0])
     assert (driver.grad[[0, 2]] < 0).all()
 
 
