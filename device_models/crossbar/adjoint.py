@@ -130,7 +130,7 @@ def _field_products(
                 for k in range(lanes):
                     adjoint_current[i, k] = -word[i, 0] * adjoint[i, k]
         for i in range(rows):
-            total = 0 * cell[i, j]
+            total = 0.0
             for k in range(lanes):
                 total += forward_drop[i, k] * adjoint_drop[i, k]
             d_cell[i, j] -= total
@@ -207,7 +207,7 @@ def _wire_products(
     line[:] = 0
     for i in range(forward_drop.shape[0]):
         g = cell[i, j]
-        in_word, in_bit = 0 * g, 0 * g
+        in_word, in_bit = 0.0, 0.0
         for k in range(line.shape[1]):
             in_word += forward_current[i, k] * adjoint_current[i, k]
             forward_cell, adjoint_cell = g * forward_drop[i, k], g * adjoint_drop[i, k]

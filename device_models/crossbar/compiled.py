@@ -22,7 +22,7 @@ def transfer(net: Network) -> torch.Tensor:
     rows, cols = cell.shape[1:]
 
     def run(start: int, stop: int) -> None:
-        tiles.transfer_tiles(start, stop, cell, word, bit, out, kernels.workspace(rows, cols, cell.dtype))
+        tiles.transfer_tiles(start, stop, cell, word, bit, out, kernels.workspace(rows, cols))
 
     _spread(run, cell.shape[0])
     return result
@@ -36,7 +36,7 @@ def factor(net: Network) -> Factors:
     arrays = _arrays(net.cell, net.word, net.bit, pivot, ratio, inverses, result)
 
     def run(start: int, stop: int) -> None:
-        tiles.factor_tiles(start, stop, *arrays, kernels.workspace(rows, cols, arrays[0].dtype))
+        tiles.factor_tiles(start, stop, *arrays, kernels.workspace(rows, cols))
 
     _spread(run, count)
     return Factors(net, Ladder(pivot, ratio), inverses, result)
@@ -52,7 +52,7 @@ def solve(factors: Factors, word_in: torch.Tensor, bit_in: torch.Tensor) -> tupl
     )
 
     def run(start: int, stop: int) -> None:
-        space = fields.field_space(rows, cols, batch, arrays[0].dtype, gradients=False)
+        space = fields.field_space(rows, cols, batch, gradients=False)
         fields.solve_parts(start, stop, *arrays, space)
 
     _spread(run, count * -(-batch // fields.FIELD_WIDTH))
@@ -71,9 +71,8 @@ def gradient(
     arrays = _arrays(net.cell, net.word, net.bit, grad, d_cell, d_word, d_bit)
 
     def run(start: int, stop: int) -> None:
-        dtype = arrays[0].dtype
-        space = fields.field_space(rows, cols, cols, dtype, gradients=True)
-        work = kernels.workspace(rows, 1, dtype)
+        space = fields.field_space(rows, cols, cols, gradients=True)
+        work = kernels.workspace(rows, 1)
         adjoint.gradient_tiles(start, stop, wires, *arrays, work, space)
 
     _spread(run, count)

@@ -28,7 +28,8 @@ def effective_conductance(g: torch.Tensor, wires: Wires) -> torch.Tensor:
     voltages.
 
     Args:
-        g: cell conductances in siemens, ``[..., rows, cols]``, float32 or float64, on any device.
+        g: cell conductances in siemens, ``[..., rows, cols]``, on the processor or a GPU. float32 is solved
+            in float64 too, and only rounded in the end: sums along the lines would cost it three digits.
         wires: wire figures in ohm. If all are zero the result is ``g``, exactly.
 
     Returns:
@@ -91,8 +92,8 @@ class _EffectiveConductance(torch.autograd.Function):
         blocks = 0 if backend(g) is compiled else 2 * min(g.shape[-2:])
         for part in _parts(g, _COPIES + blocks):
             net, mirrored = network(g[part], _of(r_word, part), _of(r_bit, part))
-            upstream = mirror(grad[part]).contiguous() if mirrored else grad[part]
-            cell, word, bit = backend(g).gradient(net, upstream, wires)
+            upstream = mirror(grad[part]) if mirrored else grad[part]
+            cell, word, bit = backend(g).gradient(net, upstream.double().contiguous(), wires)
             if mirrored:
                 cell, word, bit = mirror(cell), mirror(bit), mirror(word)
             d_g[part] = cell

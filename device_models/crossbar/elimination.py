@@ -7,7 +7,8 @@ and its non-negative conductance to ground, never as its diagonal: then nothing 
 entry is accurate to rounding, whatever the spread of the resistances (Alfa, Xue, Ye, Math. Comp. 71, 2002;
 the idea is the GTH algorithm of Grassmann, Taksar, Heyman, Oper. Res. 33, 1985).
 
-Shapes: T tiles, R rows, C columns, B inputs. All conductances are relative to the largest cell of their tile.
+Shapes: T tiles, R rows, C columns, B inputs. All conductances are relative to the largest cell of their tile,
+and all arithmetic is float64.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
-# A segment below this resistance (relative to the largest cell) cannot be told from an ideal one in the
-# format.
-_SHORT = {torch.float64: 1e-24, torch.float32: 1e-12}
+# A segment below this resistance, relative to the largest cell, cannot be told from an ideal one in float64.
+_SHORT = 1e-24
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,11 @@ class Factors:
 
 def normalise(g: torch.Tensor, r_word: torch.Tensor, r_bit: torch.Tensor) -> Network:
     """Scale tiles ``[T, R, C]`` (siemens, ohm) so that the largest cell of each is 1."""
+    g = g.double()
     largest = g.amax(dim=(1, 2))
     scale = torch.where(largest > 0, largest, 1.0)
     by = scale[:, None, None]
-    word, bit = ((r * by).clamp_min_(_SHORT[g.dtype]).reciprocal_() for r in (r_word, r_bit))
+    word, bit = ((r * by).clamp_min_(_SHORT).reciprocal_() for r in (r_word, r_bit))
     return Network(g / by, word, bit, scale)
 
 

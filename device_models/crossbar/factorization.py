@@ -20,7 +20,7 @@ class Factorization:
         effective_conductance: ``[..., rows, cols]`` in siemens.
 
     The nodal matrix K (siemens) is symmetric, so :meth:`solve` is its own adjoint. It keeps, per tile,
-    ``min(rows, cols) + 3`` times the memory of the conductances.
+    ``min(rows, cols) + 6`` float64 numbers per cell.
     """
 
     effective_conductance: torch.Tensor
@@ -104,10 +104,11 @@ class Factorization:
         word_in, bit_in = (x.detach().reshape(tiles, *shape[-3:]) for x in (word_in, bit_in))
         if self._mirrored:
             word_in, bit_in = mirror(bit_in), mirror(word_in)
-        word, bit = backend(word_in).solve(self._factors, word_in, bit_in)
+        word, bit = backend(word_in).solve(self._factors, word_in.double(), bit_in.double())
         if self._mirrored:
             word, bit = mirror(bit), mirror(word)
-        return word.reshape(shape), bit.reshape(shape)
+        dtype = self.effective_conductance.dtype
+        return word.reshape(shape).to(dtype), bit.reshape(shape).to(dtype)
 
 
 def factorize(g: torch.Tensor, wires: Wires) -> Factorization:
@@ -125,5 +126,5 @@ def factorize(g: torch.Tensor, wires: Wires) -> Factorization:
         factors = backend(g).factor(net)
         transfer = factors.transfer * net.scale[:, None, None]
         transfer = mirror(transfer) if mirrored else transfer
-        effective = g if wires.ideal else transfer.reshape(g.shape)
+        effective = g if wires.ideal else transfer.reshape(g.shape).to(g.dtype)
     return Factorization(effective, factors, mirrored)

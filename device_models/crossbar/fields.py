@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .kernels import aligned, compiled
-from .simd import TILE_BYTES, TILE_ROWS, multiply, multiply_row
+from .simd import TILE_COLUMNS, TILE_ROWS, multiply, multiply_row
 
 FIELD_WIDTH = 32
 
@@ -36,19 +36,18 @@ class FieldSpace(NamedTuple):
     line: np.ndarray
 
 
-def field_space(rows: int, cols: int, width: int, dtype: np.dtype, gradients: bool) -> FieldSpace:
+def field_space(rows: int, cols: int, width: int, gradients: bool) -> FieldSpace:
     """Allocate scratch for fields of ``width`` solutions."""
-    columns = TILE_BYTES // dtype.itemsize
-    lanes = (min(width, FIELD_WIDTH) + columns - 1) // columns * columns
+    lanes = (min(width, FIELD_WIDTH) + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
     tile = (rows, cols) if gradients else (0, 0)
     return FieldSpace(
-        aligned((cols, rows, rows) if gradients else (0, 0, 0), dtype),
-        aligned(tile, dtype),
-        aligned(tile, dtype),
-        aligned((cols, rows, lanes), dtype),
-        aligned((0, 0, 0) if gradients else (cols, rows, lanes), dtype),
-        aligned((7, rows, lanes), dtype),
-        aligned((2, lanes), dtype),
+        aligned((cols, rows, rows) if gradients else (0, 0, 0)),
+        aligned(tile),
+        aligned(tile),
+        aligned((cols, rows, lanes)),
+        aligned((0, 0, 0) if gradients else (cols, rows, lanes)),
+        aligned((7, rows, lanes)),
+        aligned((2, lanes)),
     )
 
 
@@ -59,9 +58,8 @@ def product(inverse: Any, field: Any, result: Any, first: int) -> None:
     Blocks of solutions before the one that holds number ``first`` are left out.
     """
     rows, lanes = field.shape
-    columns = TILE_BYTES // field.itemsize
     whole = rows // TILE_ROWS * TILE_ROWS
-    for k in range(first // columns * columns, lanes, columns):
+    for k in range(first // TILE_COLUMNS * TILE_COLUMNS, lanes, TILE_COLUMNS):
         for i in range(0, whole, TILE_ROWS):
             multiply(result, i * lanes + k, lanes, inverse, i * rows, rows, 1, field, k, lanes, rows)
         for i in range(whole, rows):

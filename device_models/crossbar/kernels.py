@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from .simd import TILE_BYTES, TILE_ROWS, multiply, multiply_add
+from .simd import TILE_COLUMNS, TILE_ROWS, VECTOR_BYTES, multiply, multiply_add
 
 BLOCK = 8
 # Products and sums may be fused and reordered: all terms have one sign. Infinities and NaN keep their
@@ -32,7 +32,7 @@ class Workspace(NamedTuple):
         b: ``[BLOCK, n]``, rows of the pivots.
         d: ``[BLOCK, n]``, inverse of the pivots times ``b``.
         p: ``[BLOCK, BLOCK]``, inverse of the pivots.
-        w: ``[BLOCK + 2, BLOCK]``, scratch to find it, float64.
+        w: ``[BLOCK + 2, BLOCK]``, scratch to find it.
         v: ``[2, n]``, conductance to the next column, and a row of a bit line's inverse.
         cell, word, bit, pivot, ratio: ``[R * C]``, the tile without absent lines, and its bit lines as
         ladders.
@@ -55,24 +55,23 @@ class Workspace(NamedTuple):
     cols: np.ndarray
 
 
-def workspace(rows: int, cols: int, dtype: np.dtype) -> Workspace:
+def workspace(rows: int, cols: int) -> Workspace:
     """Allocate scratch for tiles ``[rows, cols]``."""
-    columns = TILE_BYTES // dtype.itemsize
-    n = (rows + columns - 1) // columns * columns
+    n = (rows + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
     tall = n + 1 + cols + TILE_ROWS - 1
     blocks = [(tall, n), (tall, BLOCK), (BLOCK, n), (BLOCK, n), (BLOCK, BLOCK)]
-    m, a, b, d, p = (aligned(shape, dtype) for shape in blocks)
-    w, v = aligned((BLOCK + 2, BLOCK), np.dtype(np.float64)), aligned((2, n), dtype)
-    cell, word, bit, pivot, ratio = (aligned((rows * cols,), dtype) for _ in range(5))
+    m, a, b, d, p = (aligned(shape) for shape in blocks)
+    w, v = aligned((BLOCK + 2, BLOCK)), aligned((2, n))
+    cell, word, bit, pivot, ratio = (aligned((rows * cols,)) for _ in range(5))
     present = np.zeros(rows, np.int64), np.zeros(cols, np.int64)
     return Workspace(m, a, b, d, p, w, v, cell, word, bit, pivot, ratio, *present)
 
 
-def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros that start on a vector boundary."""
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros in float64 that start on a vector boundary."""
     size = int(np.prod(shape))
-    room = np.zeros(size + TILE_BYTES // dtype.itemsize, dtype)
-    start = -room.ctypes.data % TILE_BYTES // dtype.itemsize
+    room = np.zeros(size + VECTOR_BYTES // 8)
+    start = -room.ctypes.data % VECTOR_BYTES // 8
     return room[start : start + size].reshape(shape)
 
 
@@ -80,15 +79,14 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def ladders(cell: Any, bit: Any, pivot: Any, ratio: Any) -> None:
     """Solve the bit lines of a tile ``[R, C]``; see :class:`.elimination.Ladder`."""
     rows, cols = cell.shape
-    zero, one = cell.dtype.type(0), cell.dtype.type(1)
-    below = np.empty(cols, cell.dtype)  # conductance from a node downwards, its own cell excluded
+    below = np.empty(cols)  # conductance from a node downwards, its own cell excluded
     for j in range(cols):
         below[j] = bit[rows - 1, j]
         pivot[0, j] = cell[0, j]
     for i in range(1, rows):  # at first, pivot is the conductance upwards, the node's own cell included
         for j in range(cols):
             total = pivot[i - 1, j] + bit[i - 1, j]
-            ratio[i - 1, j] = bit[i - 1, j] / total if total > 0 else zero
+            ratio[i - 1, j] = bit[i - 1, j] / total if total > 0 else 0.0
             pivot[i, j] = cell[i, j] + pivot[i - 1, j] * ratio[i - 1, j]
     ratio[rows - 1] = 0
     for i in range(rows - 1, -1, -1):
@@ -96,9 +94,9 @@ def ladders(cell: Any, bit: Any, pivot: Any, ratio: Any) -> None:
             if i < rows - 1:
                 down = below[j] + cell[i + 1, j]
                 total = down + bit[i, j]
-                below[j] = bit[i, j] * (down / total) if total > 0 else zero
+                below[j] = bit[i, j] * (down / total) if total > 0 else 0.0
             total = pivot[i, j] + below[j]
-            pivot[i, j] = one / total if total > 0 else zero
+            pivot[i, j] = 1 / total if total > 0 else 0.0
 
 
 @compiled
@@ -112,13 +110,12 @@ def couple_column(
     """
     m, v, n = ws.m, ws.v, ws.m.shape[1]
     rows, cols = cell.shape
-    columns = TILE_BYTES // m.itemsize
     v[:] = 0
     if j < cols - 1:
         for i in range(rows):
             v[0, i] = word[i, j + 1]
     for i in range(rows):
-        width = (i // columns + 1) * columns
+        width = (i // TILE_COLUMNS + 1) * TILE_COLUMNS
         own, g, w = pivot[i, j] * cell[i, j], cell[i, j], v[0, i]
         for k in range(width):
             m[i, k] = own * v[1, k] + w * v[0, k] * m[i, k]
@@ -158,7 +155,7 @@ def invert_block(w: Any) -> None:
         total = w[BLOCK, q]
         for k in range(q + 1, BLOCK):
             total += w[q, k]
-        inverse = 1 / total if total > 0 else 0 * total
+        inverse = 1 / total if total > 0 else 0.0
         ground = w[BLOCK, q] * inverse
         for k in range(BLOCK):
             w[BLOCK, k] += w[q, k] * ground
@@ -174,7 +171,6 @@ def invert_block(w: Any) -> None:
 def sweep(stop: int, ws: Any) -> None:
     """Turn couplings and ground into the inverse (lower triangle), and multiply the sense rows by it."""
     m, a, b, d, p, w, n = ws.m, ws.a, ws.b, ws.d, ws.p, ws.w, ws.m.shape[1]
-    columns = TILE_BYTES // m.itemsize
     for at in range(0, n, BLOCK):
         after = at + BLOCK
         for q in range(BLOCK):
@@ -206,13 +202,13 @@ def sweep(stop: int, ws: Any) -> None:
             for k in range(BLOCK):
                 p[q, k] = w[q, k]
         for q in range(0, BLOCK, TILE_ROWS):
-            for k in range(0, n, columns):
+            for k in range(0, n, TILE_COLUMNS):
                 multiply(d, q * n + k, n, p, q * BLOCK, BLOCK, 1, b, k, n, BLOCK)
         for i in range(0, at, TILE_ROWS):
-            for k in range(0, i + TILE_ROWS, columns):
+            for k in range(0, i + TILE_ROWS, TILE_COLUMNS):
                 multiply_add(m, i * n + k, n, b, i, 1, n, d, k, n, BLOCK)
         for i in range(after, stop, TILE_ROWS):
-            for k in range(0, min(n, i + TILE_ROWS), columns):
+            for k in range(0, min(n, i + TILE_ROWS), TILE_COLUMNS):
                 multiply_add(m, i * n + k, n, a, i * BLOCK, BLOCK, 1, d, k, n, BLOCK)
         for q in range(BLOCK):
             for k in range(after):

@@ -17,16 +17,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 TILE_ROWS = 4
-TILE_BYTES = 128  # width of a block: lines of work arrays are padded to a multiple of it
-_VECTOR_BYTES = 64
+TILE_COLUMNS = 16  # lines of work arrays are padded to a multiple of it
+VECTOR_BYTES = 64
 
 
 def _block_product(rows: int, add: bool) -> Any:
     """Make ``c += a @ b``, or without ``add`` ``c = a @ b``, for a block of ``rows`` rows.
 
-    The block is ``TILE_BYTES`` wide, and each of its entries is a sum of ``depth`` terms.
+    The block has ``TILE_COLUMNS`` columns, and each of its entries is a sum of ``depth`` terms.
 
-    ``c``, ``a`` and ``b`` are C-contiguous arrays of one dtype; ``start`` is the flat index of the block's
+    ``c``, ``a`` and ``b`` are C-contiguous arrays of float64; ``start`` is the flat index of the block's
     first entry, ``stride`` the distance between its rows and ``a_step`` the one between the columns of
     ``a``. Nothing is checked.
     """
@@ -46,10 +46,8 @@ def _block_product(rows: int, add: bool) -> Any:
 
 
 def _emit(rows: int, add: bool, context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    number = signature.args[0].dtype
-    lanes = _VECTOR_BYTES * 8 // number.bitwidth
-    vector = ir.VectorType(context.get_value_type(number), lanes)
-    align = number.bitwidth // 8
+    lanes, align = VECTOR_BYTES // 8, 8
+    vector = ir.VectorType(ir.DoubleType(), lanes)
     integer = ir.IntType(64)
     undefined = ir.Constant(vector, ir.Undefined)
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
@@ -69,7 +67,7 @@ def _emit(rows: int, add: bool, context: Any, builder: Any, signature: Any, args
 
     c, a, b = base(0), base(3), base(7)
     _, c_start, c_stride, _, a_start, a_stride, a_step, _, b_start, b_stride, depth = args
-    vectors = range(TILE_BYTES // _VECTOR_BYTES)
+    vectors = range(TILE_COLUMNS // lanes)
     block = [(r, v) for r in range(rows) for v in vectors]
     target = {(r, v): vector_at(c, at(c_start, c_stride, integer(r), v * lanes)) for r, v in block}
     total = {entry: cgutils.alloca_once(builder, vector) for entry in block}

@@ -96,8 +96,7 @@ def _present(ws: Any, high: int, wide: int) -> Any:
 
 @compiled
 def _series(conductances: Any) -> Any:
-    one = conductances.dtype.type(1)
-    resistance = 0 * one
+    resistance = 0.0
     for conductance in conductances:
-        resistance += one / conductance
-    return one / resistance
+        resistance += 1 / conductance
+    return 1 / resistance

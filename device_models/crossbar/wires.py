@@ -71,7 +71,7 @@ class Wires:
         """Resistance in ohm of the word-line segment left of, and bit-line segment below, each cell of ``g``.
 
         Driver and sense are merged into the segments they are in series with. Both results are
-        ``[tiles or 1, rows, cols]`` with the dtype and device of ``g``; the leading size is 1 when no
+        ``[tiles or 1, rows, cols]`` float64, on the device of ``g``; the leading size is 1 when no
         figure differs between the tiles.
 
         Raises:
@@ -90,7 +90,7 @@ class Wires:
 
     def _per_tile(self, name: str, line: tuple[int, ...], g: torch.Tensor) -> torch.Tensor:
         """Broadcast one figure to ``[tiles or 1, *line]``."""
-        value = self._figure(name).to(dtype=g.dtype, device=g.device)
+        value = self._figure(name).to(dtype=torch.float64, device=g.device)
         lead = g.shape[:-2]
         try:
             if value.dim() <= len(line):

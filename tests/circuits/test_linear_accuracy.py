@@ -101,17 +101,14 @@ def test_small_entries_are_right_to_rounding_where_sparse_lu_is_not(solver, word
 
 @pytest.mark.parametrize("wire", [1e-3, 2.0, 1e3])
 @pytest.mark.parametrize(("rows", "cols", "on_off"), [(64, 64, 1e6), (33, 65, 10.0), (65, 33, 100.0)])
-def test_float32_is_good_to_one_in_ten_thousand(rows, cols, on_off, wire):
+def test_float32_is_only_rounded_in_the_end(rows, cols, on_off, wire):
     g = conductances(rows, cols, on_off).float()
     got = effective_conductance(g, Wires(wire, wire, wire, wire))
     assert got.dtype == torch.float32
-    assert worst(got, effective_conductance(g.double(), Wires(wire, wire, wire, wire))) < 1e-4
-
-
-def test_float32_torch_operations_are_as_good(solver):
-    g = conductances(20, 30, 1e6).float()
-    got = effective_conductance(g, Wires(2.0, 2.0))
-    assert worst(got, effective_conductance(g.double(), Wires(2.0, 2.0))) < 1e-4
+    assert worst(got, effective_conductance(g.double(), Wires(wire, wire, wire, wire))) < 1e-7
+    f = factorize(g, Wires(wire, wire))
+    word, bit = f.node_voltages(torch.rand(2, rows, generator=torch.Generator().manual_seed(1)))
+    assert f.effective_conductance.dtype == word.dtype == bit.dtype == torch.float32
 
 
 @pytest.mark.parametrize("ideal", ["word", "bit"])
