@@ -4,9 +4,9 @@
 
 The work is an array of 64 x 64 cells, 1 to 100 uS, 2 ohm segments, solved for all 64 unit inputs in
 float64. Times are wall clock, the best of several, on as many threads as torch uses. SciPy gets its matrix
-ready made; badcrossbar and ngspice build theirs, as their users must. ngspice solves one input, and is
-charged for 64. The floor is 50 MFLOP per array at the rate of a large float64 matrix product on the same
-threads, timed between the other runs.
+ready made; badcrossbar and ngspice build theirs, as their users must. Both Python peers get one BLAS thread,
+with which they are fastest. ngspice solves one input, and is charged for 64. The floor is 50 MFLOP per array
+at the rate of a large float64 matrix product on the same threads, timed between the other runs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from scipy.sparse.linalg import splu
+from threadpoolctl import threadpool_limits
 
 from device_models.crossbar import Wires, effective_conductance, elimination, factorize
 from device_models.crossbar.effective import network
@@ -135,7 +136,8 @@ def one_array(seconds: float) -> dict[str, float]:
     found["alone"] = best(lambda: effective_conductance(one, wires), seconds)
     rates.append(product_rate(seconds))
     found["torch"] = best(lambda: with_torch(many), seconds) / len(many)
-    found["scipy"] = best(lambda: scipy_solve(matrix, inputs, SIDE), seconds)
+    with threadpool_limits(1, user_api="blas"):
+        found["scipy"] = best(lambda: scipy_solve(matrix, inputs, SIDE), seconds)
     try:
         import badcrossbar
     except ImportError:
@@ -143,7 +145,10 @@ def one_array(seconds: float) -> dict[str, float]:
     else:
         logging.disable(logging.INFO)
         options = {"node_voltages": False, "all_currents": False}
-        found["badcrossbar"] = best(lambda: badcrossbar.compute(np.eye(SIDE), 1 / g, OHM, **options), seconds)
+        with threadpool_limits(1, user_api="blas"):
+            found["badcrossbar"] = best(
+                lambda: badcrossbar.compute(np.eye(SIDE), 1 / g, OHM, **options), seconds
+            )
     if shutil.which("ngspice"):
         found["ngspice"] = SIDE * ngspice_seconds(g)
     rates.append(product_rate(seconds))

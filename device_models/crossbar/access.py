@@ -125,11 +125,12 @@ def series_drop(first: Law, second: Law, v: torch.Tensor) -> torch.Tensor:
 
     Newton's method kept within a shrinking bracket: both currents rise with their voltage and are 0 at 0 V,
     so the drop lies between 0 and ``v``, and a step that leaves the bracket or does little for the mismatch
-    is replaced by a bisection.
+    is replaced by a bisection. Where ``v`` is not finite the drop is NaN.
 
     Raises:
         ConvergenceError: if a last Newton step would still move the node by more than 1e-13 of the drop.
     """
+    given, v = v, v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     low, high = v.clamp_max(0), v.clamp_min(0)
     g_first, g_second = first(torch.zeros_like(v))[1], second(torch.zeros_like(v))[1]
     drop = v * _ratio(g_first, g_first + g_second)
@@ -139,15 +140,12 @@ def series_drop(first: Law, second: Law, v: torch.Tensor) -> torch.Tensor:
         i_second, g_second = second(drop)
         excess = i_second - i_first
         step = _ratio(excess, g_first + g_second)
-        open_ = ~(step.abs() <= _PRECISION * drop.abs()) & (excess != 0)
-        if not open_.any():
-            return drop
         low, high = torch.where(excess < 0, drop, low), torch.where(excess > 0, drop, high)
-        # A bracket without a number between its ends is the answer to the last digit.
         middle = low + (high - low) / 2
-        open_ &= (middle != low) & (middle != high)
+        # A bracket without a number between its ends is the answer to the last digit.
+        open_ = (excess != 0) & (middle != low) & (middle != high) & ~(step.abs() <= _PRECISION * drop.abs())
         if not open_.any():
-            return drop
+            return torch.where(torch.isfinite(given), drop, float("nan"))
         newton = drop - step
         safe = (newton > low) & (newton < high) & (excess.abs() <= before / 8)
         drop = torch.where(open_, torch.where(safe, newton, middle), drop)

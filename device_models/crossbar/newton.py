@@ -123,8 +123,8 @@ class _Iteration:
         self._freeze(slope.mean(1).expand(tiles, rows, cols))
         # Across these the voltage is known better than the current: Ohm's law is read the other way round.
         largest = slope.max()
-        self.resistive = (self.r_word * largest > 1, self.r_bit * largest > 1)
-        self.any_resistive = bool(self.resistive[0].any() or self.resistive[1].any())
+        self.resistive = tuple((r * largest > 1) | torch.isinf(r) for r in (self.r_word, self.r_bit))
+        self.any_resistive = any(bool(where.any()) for where in self.resistive)
 
     def run(self) -> Solved:
         """Iterate until every input is done, or none gets better."""
@@ -140,8 +140,9 @@ class _Iteration:
                 break
             # A factorization costs about as much as one product for each of ``side`` inputs.
             if step == 0 or products * batch > side:
-                count = open_.sum(2, keepdim=True).clamp_min(1)
-                mean = torch.where(open_, state.slope, 0.0).sum(2, keepdim=True) / count
+                meant = torch.where(open_.any(2, keepdim=True), open_, alive)
+                mean = torch.where(meant, state.slope, 0.0).sum(2, keepdim=True)
+                mean /= meant.sum(2, keepdim=True).clamp_min(1)
                 self._freeze(unpack(mean, self.mirrored)[:, 0])
             change, left, products = self._newton_change(state, open_)
             state, good = self._search(state, open_, change, left)
@@ -178,7 +179,9 @@ class _Iteration:
         voltages solved for them, since a sum of currents cannot tell the voltage across an open segment.
         """
         if self.any_resistive:
-            injected = unpack(self.frozen * (drop - self.source) - current, self.mirrored)
+            injected = self.frozen * (drop - self.source) - current
+            # A trial step may overflow; it is then refused for its current, which stays infinite below.
+            injected = unpack(injected.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), self.mirrored)
             nodes = self.ports.factorization.solve(injected, -injected)
             word, bit = (pack(x, self.mirrored) for x in nodes)
             if self.mirrored:

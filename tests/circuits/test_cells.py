@@ -47,6 +47,14 @@ def test_current_rises_with_voltage(law):
     assert (law.conductance(sweep()) > 0).all()
 
 
+@pytest.mark.parametrize("name", ["series resistance", "1t1r"])
+def test_behind_an_access_device_a_voltage_that_is_not_finite_spoils_only_its_own_cell(name):
+    v = torch.tensor([[0.3, float("inf"), 0.3]], dtype=torch.float64)
+    current = LAWS[name].current(v)
+    assert current[0, 1].isnan()
+    torch.testing.assert_close(current[0, ::2], LAWS[name].current(torch.full_like(v, 0.3))[0, ::2])
+
+
 def test_conductance_is_the_slope_of_the_current(law):
     v, h = sweep(40), 1e-6
     slope = (law.current(v + h) - law.current(v - h)) / (2 * h)
