@@ -1,0 +1,34 @@
+"""The converters around an array: DACs at the word lines, ADCs at the bit lines, and how well they do."""
+
+from .adc import adc as adc
+from .builders import flash as flash
+from .builders import ramp as ramp
+from .builders import uniform as uniform
+from .calibration import foreground as foreground
+from .capacitors import CapacitorArray as CapacitorArray
+from .capacitors import draw_capacitors as draw_capacitors
+from .capacitors import sar as sar
+from .capacitors import sar_convert as sar_convert
+from .dac import MAX_DAC_BITS as MAX_DAC_BITS
+from .dac import Dac as Dac
+from .dac import bit_planes as bit_planes
+from .dac import dac_codes as dac_codes
+from .dac import slices as slices
+from .description import AdcModel as AdcModel
+from .description import FlashAdc as FlashAdc
+from .description import MeasuredAdc as MeasuredAdc
+from .description import RampAdc as RampAdc
+from .description import SarAdc as SarAdc
+from .description import UniformAdc as UniformAdc
+from .linearity import Linearity as Linearity
+from .linearity import Ramp as Ramp
+from .linearity import Sine as Sine
+from .linearity import code_density as code_density
+from .linearity import linearity as linearity
+from .measured import TransferFileError as TransferFileError
+from .measured import measured as measured
+from .resolution import lossless_bits as lossless_bits
+from .sinefit import SineFit as SineFit
+from .sinefit import sine_fit as sine_fit
+from .transfer import Transfer as Transfer
+from .transfer import adc_ste as adc_ste
