@@ -1,86 +1,85 @@
-"""Cost cards: area, power and energy of the parts around a crossbar, each figure with its source."""
+"""Cost cards: area, power and energy of the parts of a chip, each figure with its node and its source."""
 
 from __future__ import annotations
 
 import tomllib
 from importlib import resources
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from device_models.card import CardError, parse_card
 
+from .adc_law import ADCS, AdcLaw, ScaledLaw, TableLaw
+from .figure import CostFigure
 
-class CostFigure(BaseModel):
-    """One number of a cost card: its value, its unit and where it comes from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    value: float = Field(gt=0)
-    unit: Literal["W", "J", "s", "mm2"]
-    source: str = Field(min_length=3)
-
-
-class CostFigures(BaseModel):
-    """One number for each resolution of a converter."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    value: tuple[float, ...] = Field(min_length=1, max_length=32)
-    unit: Literal["J", "mm2"]
-    source: str = Field(min_length=3)
+Level = Literal["ima", "tile", "chip"]
+Unit = Literal["cell", "one-bit DAC", "bit line", "array", "input bit", "output bit", "index bit", "line"]
+"""What a part is counted by. A line is a word line or a bit line."""
 
 
 class Part(BaseModel):
-    """A part that draws power whenever its array is read."""
+    """A part of the chip: what ``count`` units of it cost together while they are busy.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    power: CostFigure
-    area: CostFigure
-
-
-class AdcCost(BaseModel):
-    """Energy of one conversion and area of one converter by resolution.
-
-    Below the table a converter costs what the smallest one in it does; above, twice as much for each bit.
+    ``level`` is the lowest unit of the hierarchy that holds the part: the multiply-accumulate unit of a few
+    arrays (IMA), the tile of several IMAs around a buffer, or the chip.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    first_bits: int = Field(ge=1, le=32)
-    energy: CostFigures
-    area: CostFigures
+    level: Level
+    per: Unit
+    count: int = Field(ge=1)
+    power: CostFigure
+    area: CostFigure
 
     @model_validator(mode="after")
-    def _same_length(self) -> AdcCost:
-        if len(self.energy.value) != len(self.area.value):
-            raise ValueError("energy and area must list the same resolutions")
+    def _units(self) -> Part:
+        if self.power.unit != "W" or self.area.unit != "mm2":
+            raise ValueError(
+                f"power must be in W and area in mm2, not {self.power.unit} and {self.area.unit}"
+            )
         return self
-
-    def conversion_energy(self, bits: int) -> float:
-        """Energy in joule of one conversion at ``bits`` of resolution."""
-        return self._at(self.energy.value, bits)
-
-    def converter_area(self, bits: int) -> float:
-        """Area in mm² of one converter of ``bits`` of resolution."""
-        return self._at(self.area.value, bits)
-
-    def _at(self, table: tuple[float, ...], bits: int) -> float:
-        beyond = max(bits - (self.first_bits + len(table) - 1), 0)
-        return table[max(bits - beyond - self.first_bits, 0)] * 2.0**beyond
 
 
 class CostCard(BaseModel):
-    """What one array and the parts around it cost."""
+    """What the parts of a chip cost, and how fast its arrays are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: Literal["hwloop-cost-card"]
-    version: Literal[1]
+    version: Literal[2]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     title: str = Field(max_length=200)
-    cycle: CostFigure
-    cell: Part
-    word_line_dac: Part
-    sample_and_hold: Part
-    shift_and_add: Part
-    adc: AdcCost
+    array_read: CostFigure
+    adc_rate: CostFigure
+    parts: dict[str, Part]
+    default_adc_law: str
+    adc: dict[str, Annotated[TableLaw | ScaledLaw, Field(discriminator="kind")]]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CostCard:
+        if self.array_read.unit != "s" or self.adc_rate.unit != "Hz":
+            raise ValueError("array_read must be in s and adc_rate in Hz")
+        if ADCS in self.parts:
+            raise ValueError(f"{ADCS} are priced under [adc], not under [parts]")
+        if self.default_adc_law not in self.adc:
+            raise ValueError(f"default_adc_law {self.default_adc_law!r} is not one of {', '.join(self.adc)}")
+        return self
+
+    def adc_law(self, name: str | None = None) -> AdcLaw:
+        """Return an ADC law by name; None is the card's default.
+
+        Raises:
+            CardError: if the card has no such law.
+        """
+        name = self.default_adc_law if name is None else name
+        if name not in self.adc:
+            raise CardError(f"{self.name}: no ADC law {name!r}: there are {', '.join(self.adc)}")
+        return self.adc[name]
+
+    def part_names(self, *levels: Level) -> tuple[str, ...]:
+        """Return the names of all parts at the given levels, ADCs included (they are in the IMA)."""
+        adcs = (ADCS,) if "ima" in levels else ()
+        return adcs + tuple(name for name, part in self.parts.items() if part.level in levels)
 
 
 def load_cost_card(name: str = "isaac-32nm") -> CostCard:

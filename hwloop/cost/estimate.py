@@ -1,133 +1,195 @@
-"""Area, power and energy of the arrays that hold a conductance map, with the parts around them.
+"""Area, power, energy, latency and throughput of a chip that holds a network.
 
-Counted: cells, one-bit word-line DACs, sample-and-hold circuits, ADCs, and the shift-and-add units that
-join input bits. Not counted: registers, buffers, buses, routers, the digital layers, and programming.
+Every layer has its own arrays, and images stream through the layers: a layer works on one image while the
+next works on the image before, so that the slowest layer sets the throughput. No layer is held twice to make
+it faster. What serves a whole tile or chip is shared among the lines of the arrays, so that costs add up over
+layers, and half an array's use of a tile costs half; a real chip has whole tiles.
+
+Unused lines take area but draw no power, and a part draws power only while its layer works. Not counted:
+leakage, programming, digital layers beyond ISAAC's sigmoid and pooling units, and memory outside the chip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap
-from hwloop.networks import crossbar_layers
-
+from .adc_law import ADCS, AdcLaw
 from .card import CostCard
-
-PARTS = ("cells", "word-line DACs", "sample and hold", "ADCs", "shift and add")
+from .facts import ChipFacts, LayerFacts, TileFacts
 
 
 @dataclass(frozen=True)
-class LayerCost:
-    """What the arrays of one layer cost; every mapping is by part.
+class Readout:
+    """How arrays are read.
+
+    Attributes:
+        input_bits: bits of one input.
+        bits_per_cycle: input bits that a DAC applies at once; a DAC of v bits is priced as 2^v - 1 one-bit
+            DACs (one switch for each step).
+        adcs_per_array: converters of one array, which share its bit lines.
+        output_bits: bits in which one output of a tile is kept; ISAAC's 16.
+    """
+
+    input_bits: int = 8
+    bits_per_cycle: int = 1
+    adcs_per_array: int = 1
+    output_bits: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("input_bits", "bits_per_cycle", "adcs_per_array", "output_bits"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+
+    def cycles(self, layer: LayerFacts) -> int:
+        """Array reads that one input vector takes; a signed one is read in two passes."""
+        return math.ceil(self.input_bits / self.bits_per_cycle) * (2 if layer.input_signed else 1)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a layer or a chip costs; every mapping is by part.
 
     Attributes:
         area_mm2: area.
-        power_w: power while all arrays of the layer are read in every cycle.
-        energy_j: energy to carry one image through the layer.
+        power_w: power while all arrays are read in every cycle.
+        energy_j: energy of one image.
         conversions: ADC conversions for one image.
+        seconds: time that one image takes.
     """
 
     area_mm2: dict[str, float]
     power_w: dict[str, float]
     energy_j: dict[str, float]
     conversions: int
+    seconds: float
 
 
-def cost_by_layer(
-    conductance_map: ConductanceMap, card: CostCard, vectors: Mapping[str, int], dac_bits: int
-) -> dict[str, LayerCost]:
-    """Return the cost of each layer of a map.
+@dataclass(frozen=True)
+class ChipCost:
+    """The cost of a chip by layer, and as a whole."""
 
-    An array has one converter, which serves its used bit lines one after the other within a cycle. Unused
-    lines take area but no power.
+    layers: dict[str, Cost]
+
+    @property
+    def total(self) -> Cost:
+        """All layers together, all busy at once; its time is the latency of one image."""
+        costs = list(self.layers.values())
+        return Cost(
+            area_mm2=_sum_parts(cost.area_mm2 for cost in costs),
+            power_w=_sum_parts(cost.power_w for cost in costs),
+            energy_j=_sum_parts(cost.energy_j for cost in costs),
+            conversions=sum(cost.conversions for cost in costs),
+            seconds=sum(cost.seconds for cost in costs),
+        )
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of the chip."""
+        return sum(self.total.area_mm2.values())
+
+    @property
+    def power_w(self) -> float:
+        """Power of the chip while all arrays are read in every cycle."""
+        return sum(self.total.power_w.values())
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of one image."""
+        return sum(self.total.energy_j.values())
+
+    @property
+    def latency_s(self) -> float:
+        """Time that one image takes through all layers."""
+        return self.total.seconds
+
+    @property
+    def images_per_s(self) -> float:
+        """Images that the chip finishes in a second: one for each turn of the slowest layer."""
+        return 1 / max(cost.seconds for cost in self.layers.values())
+
+
+def estimate(
+    chip: ChipFacts, card: CostCard, readout: Readout | None = None, adc_law: str | None = None
+) -> ChipCost:
+    """Return the cost of a chip.
 
     Args:
-        conductance_map: what the arrays hold.
+        chip: its tiles.
         card: costs of the parts.
-        vectors: for each layer, how many input vectors one image applies to it (:func:`vectors_per_image`).
-        dac_bits: cycles that one input vector takes; signed inputs take twice as many.
+        readout: how arrays are read; None = 8-bit inputs, one bit per cycle, one converter for each array.
+        adc_law: name of one of the card's ADC laws; None = its default.
+
+    Raises:
+        CardError: if the card has no such law.
+        ValueError: if the chip has no arrays.
     """
-    rows, cols = conductance_map.array_shape
-    return {
-        name: _layer_cost(layer, rows, cols, card, vectors[name], dac_bits)
-        for name, layer in conductance_map.layers.items()
-    }
-
-
-def total(costs: Mapping[str, LayerCost]) -> LayerCost:
-    """Return the cost of all layers together; every layer has its own arrays, all busy at once."""
-    return LayerCost(
-        area_mm2={part: sum(cost.area_mm2[part] for cost in costs.values()) for part in PARTS},
-        power_w={part: sum(cost.power_w[part] for cost in costs.values()) for part in PARTS},
-        energy_j={part: sum(cost.energy_j[part] for cost in costs.values()) for part in PARTS},
-        conversions=sum(cost.conversions for cost in costs.values()),
+    law, readout = card.adc_law(adc_law), readout or Readout()
+    if not any(layer.tiles for layer in chip.layers.values()):
+        raise ValueError("the chip has no arrays: every layer is pruned away")
+    return ChipCost(
+        {
+            name: _layer_cost(layer, chip.array_shape, card, law, readout)
+            for name, layer in chip.layers.items()
+        }
     )
 
 
-def vectors_per_image(net: nn.Module, image: torch.Tensor) -> dict[str, int]:
-    """Return how many input vectors each crossbar layer of ``net`` sees for one image.
-
-    Args:
-        net: the network.
-        image: one image, ``[1, channels, height, width]``.
-    """
-    vectors: dict[str, int] = {}
-
-    def count(name: str, layer: nn.Module, out: torch.Tensor) -> None:
-        outputs = layer.out_channels if isinstance(layer, nn.Conv2d) else out.shape[-1]
-        vectors[name] = vectors.get(name, 0) + out.numel() // int(outputs)
-
-    handles = [
-        layer.register_forward_hook(lambda module, _, out, name=name: count(name, module, out))
-        for name, layer in crossbar_layers(net).items()
-    ]
-    training = net.training
-    try:
-        with torch.no_grad():
-            net.eval()(image)
-    finally:
-        net.train(training)
-        for handle in handles:
-            handle.remove()
-    return vectors
+def estimate_by_law(chip: ChipFacts, card: CostCard, readout: Readout | None = None) -> dict[str, ChipCost]:
+    """Return the cost of a chip under each ADC law of the card, side by side."""
+    return {law: estimate(chip, card, readout, law) for law in card.adc}
 
 
 def _layer_cost(
-    layer: LayerMap, rows: int, cols: int, card: CostCard, vectors: int, dac_bits: int
-) -> LayerCost:
-    arrays_per_tile = layer.codes.shape[1] * layer.codes.shape[2]
-    arrays = layer.tiles * arrays_per_tile
-    word_lines = int((layer.row_index != UNUSED_LINE).sum()) * arrays_per_tile
-    used = (layer.col_index != UNUSED_LINE).sum(dim=1) * arrays_per_tile
-    bit_lines = int(used.sum())
-    cycle, bits = card.cycle.value, [int(value) for value in layer.adc_bits]
-    adc_energy = sum(
-        card.adc.conversion_energy(tile_bits) * int(count)
-        for tile_bits, count in zip(bits, used, strict=True)
-    )
-    adc_area = sum(card.adc.converter_area(tile_bits) for tile_bits in bits)
-    area = {
-        "cells": arrays * rows * cols * card.cell.area.value,
-        "word-line DACs": arrays * rows * card.word_line_dac.area.value,
-        "sample and hold": arrays * cols * card.sample_and_hold.area.value,
-        "ADCs": arrays_per_tile * adc_area,
-        "shift and add": arrays * card.shift_and_add.area.value,
-    }
+    layer: LayerFacts, array_shape: tuple[int, int], card: CostCard, law: AdcLaw, readout: Readout
+) -> Cost:
+    arrays = layer.arrays_per_tile
+    cycle = _cycle_seconds(layer, card, readout)
+    built = _sum_parts(_units(tile, *array_shape, arrays, readout) for tile in layer.tiles)
+    busy = _sum_parts(_units(tile, tile.rows, tile.cols, arrays, readout) for tile in layer.tiles)
+    converters = arrays * readout.adcs_per_array
+    area = {ADCS: converters * sum(law.converter_area(tile.adc_bits) for tile in layer.tiles)}
     power = {
-        "cells": arrays * rows * cols * card.cell.power.value,
-        "word-line DACs": word_lines * card.word_line_dac.power.value,
-        "sample and hold": bit_lines * card.sample_and_hold.power.value,
-        "ADCs": adc_energy / cycle,
-        "shift and add": arrays * card.shift_and_add.power.value,
+        ADCS: arrays * sum(tile.cols * law.conversion_energy(tile.adc_bits) for tile in layer.tiles) / cycle
     }
-    cycles = vectors * dac_bits * (2 if layer.input_signed else 1)
-    return LayerCost(
+    for name, part in card.parts.items():
+        area[name] = built.get(part.per, 0.0) * part.area.value / part.count
+        power[name] = busy.get(part.per, 0.0) * part.power.value / part.count
+    cycles = layer.vectors * readout.cycles(layer) if layer.tiles else 0
+    return Cost(
         area_mm2=area,
         power_w=power,
-        energy_j={part: watts * cycle * cycles for part, watts in power.items()},
-        conversions=bit_lines * cycles,
+        energy_j={name: watts * cycle * cycles for name, watts in power.items()},
+        conversions=arrays * sum(tile.cols for tile in layer.tiles) * cycles,
+        seconds=cycle * cycles,
     )
+
+
+def _cycle_seconds(layer: LayerFacts, card: CostCard, readout: Readout) -> float:
+    """Time of one array read: of the array, or of the converter that serves most bit lines, if longer."""
+    shared = max((math.ceil(tile.cols / readout.adcs_per_array) for tile in layer.tiles), default=0)
+    return max(card.array_read.value, shared / card.adc_rate.value)
+
+
+def _units(tile: TileFacts, rows: int, cols: int, arrays: int, readout: Readout) -> dict[str, float]:
+    """Count what a tile position has of each unit that parts are priced by."""
+    return {
+        "cell": arrays * rows * cols,
+        "one-bit DAC": arrays * rows * (2**readout.bits_per_cycle - 1),
+        "bit line": arrays * cols,
+        "array": arrays,
+        "input bit": arrays * rows * readout.input_bits,
+        "output bit": cols * readout.output_bits,
+        "index bit": tile.index_bits,
+        "line": arrays * (rows + cols),
+    }
+
+
+def _sum_parts(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Add mappings key by key."""
+    total: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0.0) + value
+    return total

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from hwloop.cost import LayerCost, cost_by_layer, load_cost_card, total
+from hwloop.cost import Cost as PartCost
+from hwloop.cost import Readout, chip_facts, estimate, load_cost_card
 from hwloop.line.how import how_obtained
 from hwloop.line.inputs import make_wires
 from hwloop.line.run_folder import RunFolder
@@ -162,21 +163,21 @@ def _spice(found: dict[str, Any]) -> Spice:
 
 def _cost(conductance_map: ConductanceMap, vectors: dict[str, int], recipe: Recipe) -> Cost:
     card = load_cost_card()
-    by_layer = cost_by_layer(conductance_map, card, vectors, recipe.hardware.dac_bits)
-    whole = total(by_layer)
+    chip = estimate(chip_facts(conductance_map, vectors), card, Readout(input_bits=recipe.hardware.dac_bits))
+    whole = chip.total
     return Cost(
         card=card.name,
-        area_mm2=sum(whole.area_mm2.values()),
-        power_w=sum(whole.power_w.values()),
-        energy_per_image_j=sum(whole.energy_j.values()),
+        area_mm2=chip.area_mm2,
+        power_w=chip.power_w,
+        energy_per_image_j=chip.energy_j,
         conversions_per_image=whole.conversions,
         area_mm2_by_part=whole.area_mm2,
         power_w_by_part=whole.power_w,
         energy_per_image_j_by_part=whole.energy_j,
-        area_mm2_by_layer=_sums(by_layer, "area_mm2"),
-        power_w_by_layer=_sums(by_layer, "power_w"),
+        area_mm2_by_layer=_sums(chip.layers, "area_mm2"),
+        power_w_by_layer=_sums(chip.layers, "power_w"),
     )
 
 
-def _sums(by_layer: dict[str, LayerCost], figure: str) -> dict[str, float]:
+def _sums(by_layer: dict[str, PartCost], figure: str) -> dict[str, float]:
     return {name: sum(getattr(cost, figure).values()) for name, cost in by_layer.items()}

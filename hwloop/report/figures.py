@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from hwloop.cost import PARTS
+from hwloop.cost import ADCS
 from hwloop.report.readout import AdcHistogram, VoltageLoss
 from hwloop.report.style import (
     BLUE,
@@ -158,13 +158,12 @@ def cost_figure(cost: Cost) -> str:
         ("energy per image", "nJ", cost.energy_per_image_j_by_part, 1e9),
     )
     with drawing():
-        figure = new_figure(WIDTH, 2.5)
+        parts = list(cost.area_mm2_by_part)
+        figure = new_figure(WIDTH, 1.2 + 0.26 * len(parts))
         panels = figure.subplots(1, 3, sharey=True)
         for axes, (title, unit, by_part, factor) in zip(panels, sections, strict=True):
-            values = [factor * by_part[part] for part in PARTS]
-            axes.barh(
-                PARTS, values, color=[ORANGE if part == "ADCs" else BLUE for part in PARTS], height=0.62
-            )
+            values = [factor * by_part[part] for part in parts]
+            axes.barh(parts, values, color=[ORANGE if part == ADCS else BLUE for part in parts], height=0.62)
             largest = max(values)
             for y, value in enumerate(values):
                 share = value / sum(values) if sum(values) else 0.0
@@ -185,8 +184,8 @@ def cost_figure(cost: Cost) -> str:
             "cost",
             f"Cost by part: {cost.area_mm2:.4g} mm², {1e3 * cost.power_w:.4g} mW, "
             f"{1e9 * cost.energy_per_image_j:.4g} nJ per image; the ADCs take "
-            f"{100 * cost.area_mm2_by_part['ADCs'] / cost.area_mm2:.0f} % of the area and "
-            f"{100 * cost.power_w_by_part['ADCs'] / cost.power_w:.0f} % of the power.",
+            f"{100 * cost.area_mm2_by_part[ADCS] / cost.area_mm2:.0f} % of the area and "
+            f"{100 * cost.power_w_by_part[ADCS] / cost.power_w:.0f} % of the power.",
         )
 
 

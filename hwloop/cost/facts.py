@@ -1,0 +1,191 @@
+"""What the cost of a chip depends on: its tiles, without their cells.
+
+Facts come from a conductance map (:func:`chip_facts`), or from the shapes of layers that nobody has mapped
+(:func:`layer_facts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from device_models.converters import lossless_bits
+from hwloop.mapping import UNUSED_LINE, ConductanceMap
+from hwloop.mapping.tiles import tile_lines
+
+
+@dataclass(frozen=True)
+class TileFacts:
+    """One tile position.
+
+    Attributes:
+        rows: used word lines.
+        cols: used bit lines.
+        adc_bits: resolution of its converters.
+        index_bits: bits that say which rows and columns of the matrix its lines are; 0 if they are runs.
+    """
+
+    rows: int
+    cols: int
+    adc_bits: int
+    index_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.cols, self.adc_bits) < 1 or self.index_bits < 0:
+            raise ValueError(f"a tile has at least one row, column and ADC bit, and no negative bits: {self}")
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """The tiles of one layer.
+
+    Attributes:
+        tiles: its tile positions.
+        arrays_per_tile: arrays at each position, one for each polarity and slice.
+        vectors: input vectors that one image applies to the layer.
+        input_signed: True if every vector is read in two passes.
+    """
+
+    tiles: tuple[TileFacts, ...]
+    arrays_per_tile: int
+    vectors: int
+    input_signed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.arrays_per_tile < 1 or self.vectors < 1:
+            raise ValueError(
+                f"arrays_per_tile and vectors are at least 1: {self.arrays_per_tile}, {self.vectors}"
+            )
+
+    @property
+    def arrays(self) -> int:
+        """Physical arrays of the layer."""
+        return len(self.tiles) * self.arrays_per_tile
+
+    @property
+    def wires(self) -> int:
+        """Wires into word lines and out of bit lines, counted once for all arrays of a position."""
+        return sum(tile.rows + tile.cols for tile in self.tiles)
+
+
+@dataclass(frozen=True)
+class ChipFacts:
+    """The layers of a chip in order of execution, on arrays of ``array_shape`` word lines and bit lines."""
+
+    array_shape: tuple[int, int]
+    layers: Mapping[str, LayerFacts]
+
+    def __post_init__(self) -> None:
+        rows, cols = self.array_shape
+        for name, layer in self.layers.items():
+            for number, tile in enumerate(layer.tiles):
+                if tile.rows > rows or tile.cols > cols:
+                    raise ValueError(
+                        f"layer {name}, tile {number}: {tile.rows} x {tile.cols} lines do not fit into "
+                        f"an array of {rows} x {cols}"
+                    )
+
+
+def chip_facts(conductance_map: ConductanceMap, vectors: Mapping[str, int]) -> ChipFacts:
+    """Return the facts of the chip that holds a map.
+
+    Args:
+        conductance_map: what the arrays hold.
+        vectors: for each layer, input vectors of one image (:func:`vectors_per_image`).
+    """
+    layers = {}
+    for name, layer in conductance_map.layers.items():
+        lines = zip(_used(layer.row_index), _used(layer.col_index), strict=True)
+        layers[name] = LayerFacts(
+            tiles=tuple(
+                TileFacts(len(rows), len(cols), int(bits), _index_bits(rows, cols, layer.matrix_shape))
+                for (rows, cols), bits in zip(lines, layer.adc_bits, strict=True)
+            ),
+            arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2],
+            vectors=vectors[name],
+            input_signed=layer.input_signed,
+        )
+    return ChipFacts(conductance_map.array_shape, layers)
+
+
+def dense_facts(conductance_map: ConductanceMap, vectors: Mapping[str, int]) -> ChipFacts:
+    """Return the facts of the chip that would hold the same layers with no weight pruned."""
+    return ChipFacts(
+        conductance_map.array_shape,
+        {
+            name: layer_facts(
+                layer.matrix_shape,
+                conductance_map.array_shape,
+                levels=conductance_map.card.levels,
+                vectors=vectors[name],
+                groups=layer.groups,
+                arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2],
+                input_signed=layer.input_signed,
+            )
+            for name, layer in conductance_map.layers.items()
+        },
+    )
+
+
+def layer_facts(
+    matrix_shape: tuple[int, int],
+    array_shape: tuple[int, int],
+    *,
+    levels: int,
+    vectors: int,
+    cells_per_column: int | None = None,
+    groups: int = 1,
+    arrays_per_tile: int = 2,
+    input_signed: bool = False,
+    bits_per_cycle: int = 1,
+) -> LayerFacts:
+    """Return the facts of a layer that keeps all its lines, with lossless converters.
+
+    Args:
+        matrix_shape: rows and columns of the layer in GEMM form.
+        array_shape: word lines and bit lines of one array.
+        levels: conducting levels of a cell.
+        vectors: input vectors of one image.
+        cells_per_column: most conducting cells in a bit line (TinyADC's l); None = every cell can conduct.
+        groups: groups of the convolution.
+        arrays_per_tile: polarities times slices.
+        input_signed: True if vectors are read in two passes.
+        bits_per_cycle: input bits that the DACs apply in one cycle.
+
+    Raises:
+        ValueError: as :func:`hwloop.mapping.tile_count` and :func:`device_models.converters.lossless_bits`.
+    """
+    height = matrix_shape[0] // groups
+    mask = torch.block_diag(*[torch.ones(height, matrix_shape[1] // groups)] * groups)
+    most = height if cells_per_column is None else min(height, cells_per_column)
+    return LayerFacts(
+        tiles=tuple(
+            TileFacts(
+                len(rows),
+                len(cols),
+                lossless_bits(min(len(rows), most), levels, bits_per_cycle),
+                _index_bits(rows, cols, matrix_shape),
+            )
+            for rows, cols in tile_lines(mask, array_shape, groups)
+        ),
+        arrays_per_tile=arrays_per_tile,
+        vectors=vectors,
+        input_signed=input_signed,
+    )
+
+
+def _used(index: torch.Tensor) -> list[np.ndarray]:
+    """Return the matrix lines of each tile, unused array lines left out."""
+    return [tile[tile != UNUSED_LINE].numpy(force=True) for tile in index]
+
+
+def _index_bits(rows: np.ndarray, cols: np.ndarray, matrix_shape: tuple[int, int]) -> int:
+    """Return the bits that name the lines of a tile: an address for each line, none where they are a run."""
+    return sum(
+        len(lines) * (extent - 1).bit_length()
+        for lines, extent in zip((rows, cols), matrix_shape, strict=True)
+        if (np.diff(lines) != 1).any()
+    )
