@@ -97,12 +97,12 @@ def sar(
         unit_capacitor_mismatch=unit_capacitor_mismatch,
         comparator_offset=comparator_offset,
     )
-    codes = torch.arange(1, 1 << bits)
-    switched = (codes[:, None] >> torch.arange(bits - 1, -1, -1)) & 1
-    levels = array.weights @ switched.to(torch.float64).T
+    levels = torch.zeros(adcs, 1, dtype=torch.float64)
+    for weight in array.weights.T:  # each level with the bit off and on; a product would round by adcs
+        levels = torch.stack([levels, levels + weight[:, None]], 2).reshape(adcs, -1)
     # Two inputs share every decision up to the first that differs, and there the larger one keeps its bit:
     # the code never falls as the input grows. A code from k upward comes from the lowest of their levels.
-    lowest = levels.flip(1).cummin(1).values.flip(1)
+    lowest = levels[:, 1:].flip(1).cummin(1).values.flip(1)
     return Transfer(lowest - 0.5 + array.offset[:, None], noise)
 
 
