@@ -5,7 +5,7 @@ from .adc_law import AdcLaw as AdcLaw
 from .card import CostCard as CostCard
 from .card import load_cost_card as load_cost_card
 from .estimate import ChipCost as ChipCost
-from .estimate import Cost as Cost
+from .estimate import CostByPart as CostByPart
 from .estimate import Readout as Readout
 from .estimate import estimate as estimate
 from .estimate import estimate_by_law as estimate_by_law

@@ -48,7 +48,7 @@ class Readout:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostByPart:
     """What a layer or a chip costs; every mapping is by part.
 
     Attributes:
@@ -70,13 +70,13 @@ class Cost:
 class ChipCost:
     """The cost of a chip by layer, and as a whole."""
 
-    layers: dict[str, Cost]
+    layers: dict[str, CostByPart]
 
     @property
-    def total(self) -> Cost:
+    def total(self) -> CostByPart:
         """All layers together, all busy at once; its time is the latency of one image."""
         costs = list(self.layers.values())
-        return Cost(
+        return CostByPart(
             area_mm2=_sum_parts(cost.area_mm2 for cost in costs),
             power_w=_sum_parts(cost.power_w for cost in costs),
             energy_j=_sum_parts(cost.energy_j for cost in costs),
@@ -143,7 +143,7 @@ def estimate_by_law(chip: ChipFacts, card: CostCard, readout: Readout | None = N
 
 def _layer_cost(
     layer: LayerFacts, array_shape: tuple[int, int], card: CostCard, law: AdcLaw, readout: Readout
-) -> Cost:
+) -> CostByPart:
     arrays = layer.arrays_per_tile
     cycle = _cycle_seconds(layer, card, readout)
     built = _sum_parts(_units(tile, *array_shape, arrays, readout) for tile in layer.tiles)
@@ -157,7 +157,7 @@ def _layer_cost(
         area[name] = built.get(part.per, 0.0) * part.area.value / part.count
         power[name] = busy.get(part.per, 0.0) * part.power.value / part.count
     cycles = layer.vectors * readout.cycles(layer) if layer.tiles else 0
-    return Cost(
+    return CostByPart(
         area_mm2=area,
         power_w=power,
         energy_j={name: watts * cycle * cycles for name, watts in power.items()},

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from hwloop.cost import Cost as PartCost
-from hwloop.cost import Readout, chip_facts, estimate, load_cost_card
+from hwloop.cost import CostByPart, Readout, chip_facts, estimate, load_cost_card
 from hwloop.line.how import how_obtained
 from hwloop.line.inputs import make_wires
 from hwloop.line.run_folder import RunFolder
@@ -179,5 +178,5 @@ def _cost(conductance_map: ConductanceMap, vectors: dict[str, int], recipe: Reci
     )
 
 
-def _sums(by_layer: dict[str, PartCost], figure: str) -> dict[str, float]:
+def _sums(by_layer: dict[str, CostByPart], figure: str) -> dict[str, float]:
     return {name: sum(getattr(cost, figure).values()) for name, cost in by_layer.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwloop.cost import ADCS, Cost, Readout, estimate, load_cost_card
+from hwloop.cost import ADCS, CostByPart, Readout, estimate, load_cost_card
 from hwloop.cost.card import Level
 
 from .chips import full_chip
@@ -13,7 +13,7 @@ CARD = load_cost_card()
 ISAAC = Readout(input_bits=16)
 
 
-def isaac(imas: int) -> Cost:
+def isaac(imas: int) -> CostByPart:
     """A chip of ISAAC's IMAs: 8 arrays each, one 8-bit converter for each array, 16-bit inputs."""
     return estimate(full_chip(imas, arrays=8), CARD, ISAAC).total
 
