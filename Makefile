@@ -1,8 +1,10 @@
 # make run    set up, run the whole line on MNIST, say where the report is (anew: make run OPTIONS=--fresh)
 # make test   set up, run all checks
+# make bench  set up, hold the circuit solver and the reading against their peers in one run
+#             (CrossSim too: make bench CROSS_SIM=/path/to/its/checkout)
 # make setup  set up alone: .venv and ngspice
 
-.PHONY: run test setup
+.PHONY: run test bench setup
 READY := .venv/.ready
 
 run: $(READY)
@@ -14,6 +16,12 @@ test: $(READY)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/pytest
+
+bench: $(READY)
+	.venv/bin/python benchmarks/crossbar_linear.py --network
+	.venv/bin/python benchmarks/crossbar_nonlinear.py
+	.venv/bin/python benchmarks/read_speed.py $(if $(CROSS_SIM),--cross-sim $(CROSS_SIM))
+	.venv/bin/python benchmarks/crossbar_growth.py runs/bench/crossbar-scaling.png
 
 setup: $(READY)
 

@@ -1,6 +1,6 @@
 """Arrays of ohmic cells with wires: this solver and its peers on the same work in the same run.
 
-    python benchmarks/crossbar_linear.py [--quick] [--network] [--growth] [--json FILE] [--figure FILE]
+    python benchmarks/crossbar_linear.py [--quick] [--network] [--json FILE]
 
 The work is an array of 64 x 64 cells, 1 to 100 uS, 2 ohm segments, solved for all 64 unit inputs in
 float64. Times are wall clock, the best of several, on as many threads as torch uses. SciPy gets its matrix
@@ -33,7 +33,7 @@ from rich.table import Table
 from scipy.sparse.linalg import splu
 from threadpoolctl import threadpool_limits
 
-from device_models.crossbar import Wires, effective_conductance, elimination, factorize
+from device_models.crossbar import Wires, effective_conductance, elimination
 from device_models.crossbar.effective import network
 
 SIDE = 64
@@ -120,7 +120,7 @@ def ngspice_seconds(g: np.ndarray) -> float:
 def with_torch(g: torch.Tensor) -> torch.Tensor:
     """The torch operations, which serve devices other than the processor."""
     net, _ = network(g, *Wires(OHM, OHM).segments(g))
-    return elimination.transfer(net) * net.scale[:, None, None]
+    return elimination.transfer(net)
 
 
 def one_array(seconds: float) -> dict[str, float]:
@@ -187,62 +187,21 @@ def whole_network() -> dict[str, float]:
     return {"tiles": VGG_TILES, "seconds": took, "peak_gib": after / 2**20, "before_gib": before / 2**20}
 
 
-def growth(seconds: float) -> dict[str, list[tuple[int, float, float]]]:
-    """(size, seconds per array, of the gradient) over rows, columns and both; (tiles, seconds in all,
-    ...).
-    """
+def on_gpu(seconds: float) -> dict[str, float]:
+    """Seconds for the same arrays on a GPU, and what part of its rate of large matrix products that is."""
+    g = conductances(VGG_TILES).cuda()
+    a = torch.rand(8192, 8192, dtype=torch.float64, device="cuda")
 
-    def point(tiles: int, rows: int, cols: int) -> tuple[float, float]:
-        g = conductances(tiles, rows, cols).requires_grad_()
-        out = effective_conductance(g, Wires(OHM, OHM))
-        up = torch.ones_like(out)
-        forward = best(lambda: effective_conductance(g.detach(), Wires(OHM, OHM)), seconds)
-        return forward, best(lambda: torch.autograd.grad(out, g, up, retain_graph=True), seconds)
+    def product() -> None:
+        a @ a
+        torch.cuda.synchronize()
 
-    sizes = (8, 16, 32, 64, 128, 256)
-    found: dict[str, list[tuple[int, float, float]]] = {"rows": [], "cols": [], "square": [], "tiles": []}
-    for n in sizes:
-        for name, (rows, cols) in (("rows", (n, SIDE)), ("cols", (SIDE, n)), ("square", (n, n))):
-            forward, gradient = point(4, rows, cols)
-            found[name].append((n, forward / 4, gradient / 4))
-    for tiles in (1, 4, 16, 64, 256, 1024):
-        found["tiles"].append((tiles, *point(tiles, SIDE, SIDE)))
-    found["batch"] = []
-    f = factorize(conductances(1)[0], Wires(OHM, OHM))
-    effective = f.effective_conductance
-    for batch in (1, 4, 16, 64, 256, 1024):
-        inputs = torch.rand(batch, SIDE, dtype=torch.float64)
-        currents = best(lambda x=inputs: x @ effective, seconds)
-        found["batch"].append((batch, currents, best(lambda x=inputs: f.node_voltages(x), seconds)))
-    return found
+    def solve() -> None:
+        effective_conductance(g, Wires(OHM, OHM))
+        torch.cuda.synchronize()
 
-
-def draw(found: dict[str, list[tuple[int, float, float]]], file: Path) -> None:
-    """Plot :func:`growth`."""
-    import matplotlib as mpl
-
-    mpl.use("svg" if file.suffix == ".svg" else "agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    for name, label in (("rows", "rows x 64"), ("cols", "64 x columns"), ("square", "square")):
-        size, forward, gradient = zip(*found[name], strict=True)
-        (line,) = axes[0].loglog(size, [1e3 * x for x in forward], "o-", label=label)
-        axes[0].loglog(size, [1e3 * x for x in gradient], "o--", color=line.get_color(), alpha=0.6)
-    axes[0].set(xlabel="lines", ylabel="ms per array (dashed: gradient)", title="Size of the array")
-    tiles, forward, gradient = zip(*found["tiles"], strict=True)
-    axes[1].loglog(tiles, forward, "o-", label="solve")
-    axes[1].loglog(tiles, gradient, "o--", label="gradient")
-    axes[1].set(xlabel="arrays of 64 x 64", ylabel="s", title="Number of arrays")
-    batch, currents, voltages = zip(*found["batch"], strict=True)
-    axes[2].loglog(batch, [1e3 * x for x in currents], "o-", label="currents, array solved")
-    axes[2].loglog(batch, [1e3 * x for x in voltages], "o--", label="all node voltages, factored")
-    axes[2].set(xlabel="inputs to one array of 64 x 64", ylabel="ms", title="Number of inputs")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=130)
+    rate, took = 2 * 8192**3 / best(product, seconds), best(solve, seconds)
+    return {"tiles": VGG_TILES, "seconds": took, "fraction": VGG_TILES * FLOOR_FLOP / took / rate}
 
 
 def show(console: Console, found: dict[str, Any]) -> None:
@@ -278,14 +237,19 @@ def show(console: Console, found: dict[str, Any]) -> None:
             f"{net['tiles']} arrays: {net['seconds']:.2f} s, peak {net['peak_gib']:.2f} GiB "
             f"({net['before_gib']:.2f} GiB before)"
         )
+        gpu = found["gpu"]
+        rate = "of the rate of a large float64 matrix product"
+        console.print(
+            f"on {torch.cuda.get_device_name()}: {gpu['seconds']:.2f} s, {gpu['fraction']:.0%} {rate}"
+            if gpu
+            else "on a GPU: not run, no CUDA device"
+        )
 
 
 def main(
     quick: Annotated[bool, typer.Option(help="Spend less time on every figure.")] = False,
     with_network: Annotated[bool, typer.Option("--network", help="Solve 7200 arrays too.")] = False,
-    with_growth: Annotated[bool, typer.Option("--growth", help="Measure how time grows.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the growth here (implies --growth).")] = None,
 ) -> None:
     """Measure, print, and write what was asked for."""
     seconds = 0.3 if quick else 3.0
@@ -294,13 +258,10 @@ def main(
     if with_network:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             found["network"] = pool.submit(whole_network).result()
-    if with_growth or figure:
-        found["growth"] = growth(seconds / 10)
+        found["gpu"] = on_gpu(seconds) if torch.cuda.is_available() else None
     show(Console(), found)
     if json_file:
         json_file.write_text(json.dumps(found, indent=1) + "\n")
-    if figure:
-        draw(found["growth"], figure)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,13 @@ def main() -> None:
             "2 Ω wires, no ADC",
             {"wires": True},
             arguments.wire_images,
-            {"wires, no ADC": wired, "wires, ADC per bit, noise": everything},
+            {"wires, no ADC": wired},
+        ),
+        (
+            "2 Ω wires, ADC per bit and polarity",
+            {"wires": True, "sliced": True, "both_polarities": True},
+            arguments.wire_images,
+            {"wires, ADC per bit, noise": everything},
         ),
     ):
         other = cross_sim(quantized, maps[noisy], **options)

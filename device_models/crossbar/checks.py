@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -18,9 +20,10 @@ def check_conductance(g: torch.Tensor) -> None:
             f"conductances need shape [..., rows, cols] with at least one cell, not {list(g.shape)}"
         )
     values = g.detach()
-    # One pass in the good case: a sum is NaN or infinite as soon as one term is (two huge terms may also
-    # make it so; the second look then finds nothing).
-    if values.numel() and not (values.min() >= 0 and torch.isfinite(values.sum())):
+    # A sum is NaN or infinite as soon as one term is (two huge terms may also make it so; the second look
+    # then finds nothing). On the processor numpy takes it: torch's threads would still spin when ours begin.
+    seen = values.numpy() if values.device.type == "cpu" else values
+    if values.numel() and not (seen.min() >= 0 and math.isfinite(seen.sum())):
         bad = ~(torch.isfinite(values) & (values >= 0))
         if bad.any():
             raise ValueError(

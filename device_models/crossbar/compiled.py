@@ -1,4 +1,4 @@
-"""The four operations of :mod:`.elimination` on the processor: compiled kernels, tiles spread over
+"""The operations of :mod:`.elimination` on the processor: compiled kernels, tiles spread over
 threads.
 """
 
@@ -12,17 +12,27 @@ import numpy as np
 import torch
 
 from . import adjoint, fields, kernels, tiles
-from .elimination import Factors, Ladder, Network
+from .elimination import SHORT, Factors, Ladder, Network
+
+
+def normalise(g: torch.Tensor, r_word: torch.Tensor, r_bit: torch.Tensor) -> Network:
+    """Scale tiles ``[T, R, C]`` (siemens, ohm) so that the largest cell of each is 1."""
+    g = g.double()
+    cell, word, bit = (g.new_empty(g.shape) for _ in range(3))
+    scale = g.new_empty(g.shape[0])
+    arrays = _arrays(g, r_word, r_bit, cell, word, bit, scale)
+    _spread(lambda start, stop: tiles.normalise_tiles(start, stop, SHORT, *arrays), g.shape[0])
+    return Network(cell, word, bit, scale)
 
 
 def transfer(net: Network) -> torch.Tensor:
-    """Effective conductance ``[T, R, C]`` of normalised tiles."""
+    """Effective conductance ``[T, R, C]`` of normalised tiles, in siemens."""
     result = net.cell.new_empty(net.cell.shape)
-    cell, word, bit, out = _arrays(net.cell, net.word, net.bit, result)
+    cell, word, bit, scale, out = _arrays(net.cell, net.word, net.bit, net.scale, result)
     rows, cols = cell.shape[1:]
 
     def run(start: int, stop: int) -> None:
-        tiles.transfer_tiles(start, stop, cell, word, bit, out, kernels.workspace(rows, cols))
+        tiles.transfer_tiles(start, stop, cell, word, bit, scale, out, kernels.workspace(rows, cols))
 
     _spread(run, cell.shape[0])
     return result

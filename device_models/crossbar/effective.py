@@ -64,7 +64,7 @@ def network(g: torch.Tensor, r_word: torch.Tensor, r_bit: torch.Tensor) -> tuple
     mirrored = g.shape[-2] > g.shape[-1]
     if mirrored:
         g, r_word, r_bit = (mirror(x).contiguous() for x in (g, r_bit, r_word))
-    return elimination.normalise(g, r_word, r_bit), mirrored
+    return backend(g).normalise(g, r_word, r_bit), mirrored
 
 
 class _EffectiveConductance(torch.autograd.Function):
@@ -78,7 +78,7 @@ class _EffectiveConductance(torch.autograd.Function):
         result = torch.empty_like(g)
         for part in _parts(g, _COPIES):
             net, mirrored = network(g[part], _of(r_word, part), _of(r_bit, part))
-            solved = backend(g).transfer(net) * net.scale[:, None, None]
+            solved = backend(g).transfer(net)
             result[part] = mirror(solved) if mirrored else solved
         return result
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 # A segment below this resistance, relative to the largest cell, cannot be told from an ideal one in float64.
-_SHORT = 1e-24
+SHORT = 1e-24
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def normalise(g: torch.Tensor, r_word: torch.Tensor, r_bit: torch.Tensor) -> Net
     largest = g.amax(dim=(1, 2))
     scale = torch.where(largest > 0, largest, 1.0)
     by = scale[:, None, None]
-    word, bit = ((r * by).clamp_min_(_SHORT).reciprocal_() for r in (r_word, r_bit))
+    word, bit = ((r * by).clamp_min_(SHORT).reciprocal_() for r in (r_word, r_bit))
     return Network(g / by, word, bit, scale)
 
 
@@ -125,8 +125,8 @@ def grounded_inverse(coupling: torch.Tensor, ground: torch.Tensor) -> torch.Tens
 
 
 def transfer(net: Network) -> torch.Tensor:
-    """Effective conductance ``[T, R, C]`` of normalised tiles."""
-    return _eliminate(net, ladders(net), keep=False)[2]
+    """Effective conductance ``[T, R, C]`` of normalised tiles, in siemens."""
+    return _eliminate(net, ladders(net), keep=False)[2] * net.scale[:, None, None]
 
 
 def factor(net: Network) -> Factors:

@@ -8,8 +8,40 @@ from .kernels import compiled, couple_column, ladders, store_inverse, sweep
 
 
 @compiled
-def transfer_tiles(start: int, stop: int, cell: Any, word: Any, bit: Any, transfer: Any, ws: Any) -> None:
-    """Effective conductances of tiles start..stop of ``[T, R, C]``."""
+def normalise_tiles(
+    start: int,
+    stop: int,
+    short: float,
+    g: Any,
+    r_word: Any,
+    r_bit: Any,
+    cell: Any,
+    word: Any,
+    bit: Any,
+    scale: Any,
+) -> None:
+    """Scale tiles start..stop; see :func:`.elimination.normalise`. Segments are ``[T or 1, R, C]``."""
+    rows, cols = g.shape[1:]
+    for t in range(start, stop):
+        largest = 0.0
+        for i in range(rows):
+            for j in range(cols):
+                largest = max(largest, g[t, i, j])
+        by = largest if largest > 0 else 1.0
+        scale[t] = by
+        rw, rb = r_word[t % r_word.shape[0]], r_bit[t % r_bit.shape[0]]
+        for i in range(rows):
+            for j in range(cols):
+                cell[t, i, j] = g[t, i, j] / by
+                word[t, i, j] = 1 / max(rw[i, j] * by, short)
+                bit[t, i, j] = 1 / max(rb[i, j] * by, short)
+
+
+@compiled
+def transfer_tiles(
+    start: int, stop: int, cell: Any, word: Any, bit: Any, scale: Any, transfer: Any, ws: Any
+) -> None:
+    """Effective conductances in siemens of tiles start..stop of ``[T, R, C]``."""
     for t in range(start, stop):
         transfer[t] = 0
         high, wide = compact(cell[t], word[t], bit[t], ws)
@@ -21,7 +53,7 @@ def transfer_tiles(start: int, stop: int, cell: Any, word: Any, bit: Any, transf
             sweep(couple_column(j, True, c, b, pivot, ratio, w, ws), ws)
         for y in range(high):
             for x in range(wide):
-                transfer[t, ws.rows[y], ws.cols[x]] = ws.m[ws.m.shape[1] + wide - x, y] * w[y, 0]
+                transfer[t, ws.rows[y], ws.cols[x]] = ws.m[ws.m.shape[1] + wide - x, y] * w[y, 0] * scale[t]
 
 
 @compiled
