@@ -1,6 +1,6 @@
 """Arrays of sinh cells with wires: solve_array, ngspice and SciPy on the same circuits in the same run.
 
-    python benchmarks/crossbar_nonlinear.py [--inputs 256] [--spice-inputs 8] [--size 64]
+    python benchmarks/crossbar_nonlinear.py [--inputs 256] [--spice-inputs 4] [--size 64]
 
 Cells I = g sinh(alpha v) / alpha, g uniform from 1 to 100 uS, inputs uniform from 0 to 1 V. ngspice gets each
 circuit twice: as one ``.op``, as a user starts, and several inputs as one ``.dc`` sweep, which orders the
@@ -152,7 +152,7 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--inputs", type=int, default=256)
     parser.add_argument(
-        "--spice-inputs", type=int, default=8, help="how many of them ngspice .dc and SciPy get"
+        "--spice-inputs", type=int, default=4, help="how many of them ngspice .dc and SciPy get"
     )
     options = parser.parse_args()
     count = min(options.spice_inputs, options.inputs)

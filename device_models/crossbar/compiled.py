@@ -39,11 +39,11 @@ def transfer(net: Network) -> torch.Tensor:
 
 
 def factor(net: Network) -> Factors:
-    """Ladders, column inverses and effective conductances of normalised tiles."""
+    """Ladders, column inverses and effective conductances (siemens) of normalised tiles."""
     count, rows, cols = net.cell.shape
     pivot, ratio, result = (net.cell.new_empty(net.cell.shape) for _ in range(3))
     inverses = net.cell.new_empty(cols, count, rows, rows)
-    arrays = _arrays(net.cell, net.word, net.bit, pivot, ratio, inverses, result)
+    arrays = _arrays(net.cell, net.word, net.bit, net.scale, pivot, ratio, inverses, result)
 
     def run(start: int, stop: int) -> None:
         tiles.factor_tiles(start, stop, *arrays, kernels.workspace(rows, cols))

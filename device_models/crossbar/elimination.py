@@ -50,7 +50,7 @@ class Factors:
     """An eliminated network.
 
     ``inverses`` ``[C, T, R, R]``: per column, the inverse of the word-line block with all columns right of it
-    eliminated. ``transfer`` ``[T, R, C]``: the effective conductance.
+    eliminated. ``transfer`` ``[T, R, C]``: the effective conductance in siemens.
     """
 
     network: Network
@@ -133,7 +133,7 @@ def factor(net: Network) -> Factors:
     """Eliminate normalised tiles and keep every column's inverse."""
     ladder = ladders(net)
     inverses, _, effective = _eliminate(net, ladder, keep=True)
-    return Factors(net, ladder, torch.stack(inverses), effective)
+    return Factors(net, ladder, torch.stack(inverses), effective * net.scale[:, None, None])
 
 
 def solve(factors: Factors, word_in: torch.Tensor, bit_in: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -124,7 +124,6 @@ def factorize(g: torch.Tensor, wires: Wires) -> Factorization:
         r_word, r_bit = wires.segments(g)
         net, mirrored = network(g.reshape(-1, *g.shape[-2:]), r_word, r_bit)
         factors = backend(g).factor(net)
-        transfer = factors.transfer * net.scale[:, None, None]
-        transfer = mirror(transfer) if mirrored else transfer
+        transfer = mirror(factors.transfer) if mirrored else factors.transfer
         effective = g if wires.ideal else transfer.reshape(g.shape).to(g.dtype)
     return Factorization(effective, factors, mirrored)

@@ -63,13 +63,14 @@ def factor_tiles(
     cell: Any,
     word: Any,
     bit: Any,
+    scale: Any,
     pivot: Any,
     ratio: Any,
     inverses: Any,
     transfer: Any,
     ws: Any,
 ) -> None:
-    """Effective conductances, bit-line ladders (all ``[T, R, C]``) and column inverses ``[C, T, R, R]``."""
+    """Effective conductances (siemens), bit-line ladders ``[T, R, C]``; column inverses ``[C, T, R, R]``."""
     rows, cols = cell.shape[1:]
     for t in range(start, stop):
         ladders(cell[t], bit[t], pivot[t], ratio[t])
@@ -78,7 +79,7 @@ def factor_tiles(
             store_inverse(ws, inverses[j, t])
         for i in range(rows):
             for j in range(cols):
-                transfer[t, i, j] = ws.m[ws.m.shape[1] + cols - j, i] * word[t, i, 0]
+                transfer[t, i, j] = ws.m[ws.m.shape[1] + cols - j, i] * word[t, i, 0] * scale[t]
 
 
 @compiled
