@@ -54,6 +54,29 @@ def lenet() -> nn.Sequential:
     )
 
 
+def convnet() -> nn.Sequential:
+    """ConvNet of the Caffe examples (``cifar10_full``): 89,440 weights for 32×32 colour images and 10 classes.
+
+    Its two response normalisations are left out: they are made for pixels of 0 to 255, and with pixels of 0 to 1
+    they divide by 1 to within rounding.
+    """
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 32, 5, padding=2),
+            pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(32, 32, 5, padding=2),
+            relu2=nn.ReLU(),
+            pool2=nn.AvgPool2d(3, 2, ceil_mode=True),
+            conv3=nn.Conv2d(32, 64, 5, padding=2),
+            relu3=nn.ReLU(),
+            pool3=nn.AvgPool2d(3, 2, ceil_mode=True),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(1024, 10),
+        )
+    )
+
+
 def build_network(spec: str, seed: int = 0) -> nn.Module:
     """Import ``package.module:factory`` and call the factory without arguments.
 
