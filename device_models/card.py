@@ -6,10 +6,30 @@ import difflib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .effects import (
+    Curve,
+    Drift,
+    FlickerNoise,
+    ProgrammingError,
+    PulseResponse,
+    RangeError,
+    Relaxation,
+    Retention,
+    Stuck,
+    TelegraphNoise,
+    Variation,
+    WhiteNoise,
+    WriteVerify,
+)
+from .figures import Figure as Figure
+from .figures import FigureList as FigureList
+from .figures import Kelvin, Number, Siemens, Volt
+from .random import stream
 
 MAX_CARD_BYTES = 1 << 20
 
@@ -20,35 +40,20 @@ class CardError(ValueError):
     """A device card that cannot be used; the message names the file, the field and the fix."""
 
 
-class Figure(BaseModel):
-    """One number of a card: its value, its SI unit and where it comes from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    value: float
-    unit: Literal["S", "V", "K", "1"]
-    source: str = Field(min_length=3)
-
-
-class FigureList(BaseModel):
-    """Several numbers of a card that belong together, such as the coefficients of a polynomial."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    value: tuple[float, ...] = Field(min_length=1, max_length=32)
-    unit: Literal["S", "V", "K", "1"]
-    source: str = Field(min_length=3)
-
-
-class ProgrammingError(BaseModel):
-    """Spread of the conductance after programming, a polynomial of the target conductance."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    coefficients: FigureList
-    g_reference: Figure
-
-    def sigma(self, g: np.ndarray) -> np.ndarray:
-        """Return the standard deviation in siemens for target conductances ``g`` in siemens, any shape."""
-        x = np.asarray(g, dtype=np.float64) / self.g_reference.value
-        return np.clip(np.polynomial.polynomial.polyval(x, self.coefficients.value), 0.0, None)
+SECTIONS = (
+    "white_noise",
+    "flicker_noise",
+    "telegraph_noise",
+    "variation",
+    "write_verify",
+    "stuck",
+    "drift",
+    "relaxation",
+    "retention",
+    "iv",
+    "pulse",
+)
+"""Sections that a card may have from version 2 on."""
 
 
 class DeviceCard(BaseModel):
@@ -56,39 +61,84 @@ class DeviceCard(BaseModel):
 
     Conductance level ``k`` (1 to ``level_count``) is ``k * g_max / level_count``. Level 0 is a pruned
     cell: it is not formed, conducts nothing and is not drawn.
+
+    A section that is missing is an effect that the card knows nothing about, and that is not simulated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: Literal["hwloop-device-card"]
-    version: Literal[1]
+    version: Literal[1, 2]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     title: str = Field(max_length=200)
-    temperature: Figure
-    g_max: Figure
-    level_count: Figure
-    read_voltage: Figure
-    read_noise: Figure
-    programming_error: ProgrammingError
+    temperature: Kelvin
+    g_max: Siemens
+    level_count: Number
+    read_voltage: Volt
+    read_noise: Number
+    programming_error: ProgrammingError | None = None
+    white_noise: WhiteNoise | None = None
+    flicker_noise: FlickerNoise | None = None
+    telegraph_noise: TelegraphNoise | None = None
+    variation: Variation | None = None
+    write_verify: WriteVerify | None = None
+    stuck: Stuck | None = None
+    drift: Drift | None = None
+    relaxation: Relaxation | None = None
+    retention: Retention | None = None
+    iv: Curve | None = None
+    pulse: PulseResponse | None = None
 
     @model_validator(mode="after")
     def _check(self) -> DeviceCard:
-        units = {"temperature": "K", "g_max": "S", "level_count": "1", "read_voltage": "V", "read_noise": "1"}
-        for field, unit in units.items():
-            if getattr(self, field).unit != unit:
-                raise ValueError(f"{field} must be given in {unit!r}")
-        if self.programming_error.coefficients.unit != "S" or self.programming_error.g_reference.unit != "S":
-            raise ValueError("programming_error must be given in 'S'")
         if not 1e-9 <= self.g_max.value <= 1e-2:
             raise ValueError("g_max must lie between 1e-9 and 1e-2 S")
-        if not 0 < self.programming_error.g_reference.value <= 1e-2:
-            raise ValueError("programming_error.g_reference must lie between 0 and 1e-2 S")
         if self.level_count.value != int(self.level_count.value) or not 1 <= self.level_count.value <= 127:
             raise ValueError("level_count must be a whole number from 1 to 127")
         if not 0 < self.read_voltage.value <= 10:
             raise ValueError("read_voltage must lie between 0 and 10 V")
         if not 0 <= self.read_noise.value < 1:
             raise ValueError("read_noise must lie between 0 and 1")
+        if not 0 < self.temperature.value <= 1000:
+            raise ValueError("temperature must lie between 0 and 1000 K")
+        if self.version == 1:
+            if self.programming_error is None:
+                raise ValueError("programming_error is missing (only version 2 may leave it out)")
+            for section in SECTIONS:
+                if getattr(self, section) is not None:
+                    raise ValueError(f"{section} needs version = 2")
+        self._check_effects()
         return self
+
+    def _check_effects(self) -> None:
+        if self.programming_error is not None and self.write_verify is not None:
+            raise ValueError("programming_error and write_verify both say where a cell lands: keep one")
+        if self.drift is not None and self.relaxation is not None:
+            raise ValueError("drift and relaxation both say how a cell moves: keep one")
+        if self.programming_error is not None:
+            if self.programming_error.later and (self.drift is not None or self.relaxation is not None):
+                raise ValueError("programming_error.later and drift both say how a cell moves: keep one")
+            levels: np.ndarray = np.arange(1.0, self.levels + 1) * self.g_step
+            for spread in (self.programming_error, *self.programming_error.later):
+                try:
+                    spread.within(levels)
+                except RangeError as error:
+                    raise ValueError(f"programming_error: {error}") from error
+
+    def drawn(self, seed: int, instance: int | str) -> DeviceCard:
+        """Return the card with every uncertain figure of its effects drawn: the parameters of one instance.
+
+        A section draws from a stream of its own, so that a further section changes none of the others. Range
+        and levels of the targets (``g_max``, ``level_count``, ``read_voltage``) are choices and stay. A card
+        that states no uncertainty is returned as it is.
+        """
+        changed: dict[str, Any] = {}
+        for name in ("read_noise", "programming_error", *SECTIONS):
+            value = getattr(self, name)
+            if value is not None:
+                drawn = value.drawn(stream(seed, "parameters", instance, name))
+                if drawn != value:
+                    changed[name] = drawn
+        return self.model_copy(update=changed) if changed else self
 
     @property
     def levels(self) -> int:
@@ -99,6 +149,22 @@ class DeviceCard(BaseModel):
     def g_step(self) -> float:
         """Conductance between neighbouring levels, in siemens."""
         return self.g_max.value / self.levels
+
+    def with_levels(self, levels: int) -> DeviceCard:
+        """Return the card with fewer levels, evenly spaced up to the same ``g_max``.
+
+        Raises:
+            ValueError: if that is not 1 to the card's own number of levels.
+        """
+        if not 1 <= levels <= self.levels:
+            raise ValueError(
+                f"card {self.name} has {self.levels} levels; choose 1 to {self.levels}, not {levels}"
+            )
+        if levels == self.levels:
+            return self
+        source = f"{levels} of the {self.levels} levels of this card; {self.level_count.source}"
+        count = self.level_count.model_copy(update={"value": float(levels), "source": source})
+        return self.model_copy(update={"level_count": count})
 
 
 def load_card(name_or_path: str | Path) -> DeviceCard:
@@ -154,12 +220,23 @@ def parse_card(kind: type[Card], data: dict[str, Any], where: str) -> Card:
 
 def _suggest(kind: type[BaseModel], location: tuple[str | int, ...]) -> str:
     """Name the keys a document may have where it has an unknown one; the likeliest alone if one is close."""
-    model: Any = kind
+    model: type[BaseModel] = kind
     for part in location[:-1]:
-        field = model.model_fields.get(part)
-        model = field.annotation if field is not None else None
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        found = _section(model, part)
+        if found is None:
             return ""
+        model = found
     known = list(model.model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def _section(model: type[BaseModel], part: str | int) -> type[BaseModel] | None:
+    """The model of a section of ``model``, or None where it is not one that can be told."""
+    field = model.model_fields.get(str(part))
+    if field is None:
+        return None
+    for choice in (field.annotation, *get_args(field.annotation)):
+        if isinstance(choice, type) and issubclass(choice, BaseModel):
+            return choice
+    return None
