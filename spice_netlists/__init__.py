@@ -1,8 +1,15 @@
-"""Crossbars as PySpice circuits, and the worker processes that run them in ngspice."""
+"""Crossbars and converters as PySpice circuits, and the worker processes that run them in ngspice."""
 
+from .amplifier import Amplifier as Amplifier
+from .conversion import AdcCircuit as AdcCircuit
+from .conversion import BitLine as BitLine
+from .conversion import Conversions as Conversions
+from .conversion import Converted as Converted
+from .conversion import convert as convert
 from .crossbar import CrossbarRead as CrossbarRead
 from .crossbar import crossbar_circuit as crossbar_circuit
 from .crossbar import crossbar_read as crossbar_read
+from .flash import FlashCircuit as FlashCircuit
 from .jobs import Job as Job
 from .jobs import JobResult as JobResult
 from .jobs import column_currents as column_currents
@@ -10,3 +17,6 @@ from .jobs import run_jobs as run_jobs
 from .ngspice import NgspiceInstall as NgspiceInstall
 from .ngspice import SpiceError as SpiceError
 from .ngspice import find_ngspice as find_ngspice
+from .sar import SarCircuit as SarCircuit
+from .sequencer import ReadCycle as ReadCycle
+from .sequencer import Timing as Timing

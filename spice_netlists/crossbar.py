@@ -75,6 +75,8 @@ class CrossbarRead:
     sense: NDArray[np.float64]
     voltages: NDArray[np.float64]
 
+    times = None
+
     @property
     def vectors(self) -> tuple[str, ...]:
         """Result vectors: the current of every bit line, positive into virtual ground."""

@@ -115,14 +115,21 @@ class NgspiceSession:
         self._library = _Library.load(install.library)
 
     def run(
-        self, netlist: str, vectors: tuple[str, ...], points: int, aids: bool = False
+        self,
+        netlist: str,
+        vectors: tuple[str, ...],
+        points: int,
+        times: NDArray[np.float64] | None = None,
+        aids: bool = False,
     ) -> NDArray[np.float64]:
         """Run a netlist with its analysis and return vectors of its result.
 
         Args:
             netlist: text that ends with ``.end``.
             vectors: names of result vectors, such as ``vsense_0#branch``.
-            points: length that each vector must have.
+            points: length of the result.
+            times: when a transient is looked at, in seconds, rising, ``[points]``; None for an analysis that
+                gives one value for each point.
             aids: use convergence aids: looser tolerances, more iterations, more steps of gmin and sources.
 
         Returns:
@@ -135,12 +142,25 @@ class NgspiceSession:
         self._library.load_circuit(with_options(netlist, self._klu, aids))
         self._library.exec_command("run")
         columns = [self._library.vector(name) for name in vectors]
+        if times is not None:
+            columns = _at(times, self._library.vector("time"), columns)
         if self._library.gave_up() or any(len(column) != points for column in columns):
             raise SpiceError(f"ngspice gave no complete result: {self._library.explanation()}")
         result = np.column_stack(columns)
         if not np.isfinite(result).all():
             raise SpiceError("ngspice returned numbers that are not finite")
         return result
+
+
+def _at(
+    times: NDArray[np.float64], seen: NDArray[np.float64], columns: list[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    """Columns at ``times`` between the moments that were simulated; empty where those end too early."""
+    complete = len(seen) > 0 and seen[0] <= times[0] and seen[-1] >= times[-1]
+    return [
+        np.interp(times, seen, column) if complete and len(column) == len(seen) else np.empty(0)
+        for column in columns
+    ]
 
 
 def with_options(netlist: str, klu: bool, aids: bool) -> str:

@@ -34,6 +34,10 @@ class SpiceCircuit(Protocol):
     def points(self) -> int:
         """Length that each vector has when the run is complete."""
 
+    @property
+    def times(self) -> NDArray[np.float64] | None:
+        """When a transient is looked at, in seconds, ``[points]``; None for any other analysis."""
+
     def netlist(self) -> str:
         """The circuit and its analysis, up to and including ``.end``."""
 
@@ -123,7 +127,7 @@ def _serve(pipe: Connection, install: NgspiceInstall) -> None:
             circuit, aids = pipe.recv()
             try:
                 answer: NDArray[np.float64] | str = session.run(
-                    circuit.netlist(), circuit.vectors, circuit.points, aids
+                    circuit.netlist(), circuit.vectors, circuit.points, circuit.times, aids
                 )
             except Exception as error:  # noqa: BLE001  whatever happened, the caller must hear of it
                 answer = f"{error}" or type(error).__name__

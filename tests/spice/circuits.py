@@ -14,6 +14,7 @@ class Text:
     text: str = DIVIDER
     vectors: tuple[str, ...] = ("vout#branch",)
     points: int = 1
+    times: None = None
 
     def netlist(self):
         return self.text

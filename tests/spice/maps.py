@@ -4,12 +4,13 @@ import numpy as np
 import torch
 
 from device_models.card import load_card
-from hwloop.mapping import ConductanceMap, LayerMap, form_tiles
+from hwloop.mapping import ConductanceMap, LayerMap, encode, form_tiles
 
 
 def layer(name, rows, cols, array_shape, rng, kept=0.5, signed=False, card=None):
     signs = rng.integers(-card.levels, card.levels + 1, (rows, cols)) * (rng.random((rows, cols)) < kept)
-    codes, row_index, col_index = form_tiles(torch.from_numpy(signs.astype(np.int8)), array_shape)
+    blocks, row_index, col_index = form_tiles(torch.from_numpy(signs.astype(np.int8)), array_shape)
+    codes = encode(blocks, row_index, col_index, "differential", card.levels, 1).codes
     return LayerMap(
         name=name,
         kind="linear",

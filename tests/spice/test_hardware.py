@@ -6,6 +6,7 @@ import torch
 from device_models.crossbar import Wires
 from hwloop.hardware.fast import FastHardware
 from hwloop.hardware.spice import SpiceHardware
+from hwloop.recipe import Readout
 from spice_netlists import SpiceError
 
 from .maps import random_map
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.ngspice
 def read_both(conductance_map, **settings):
     generator = torch.Generator().manual_seed(0)
     outputs = []
-    fast = FastHardware(WIRES, dac_bits=6, seed=3, **settings)
-    spice = SpiceHardware(WIRES, dac_bits=6, seed=3, **settings)
+    fast = FastHardware(WIRES, Readout(dac_bits=6), seed=3, **settings)
+    spice = SpiceHardware(WIRES, Readout(dac_bits=6), seed=3, **settings)
     maps = fast.program(conductance_map), spice.program(conductance_map)
     for name, layer in conductance_map.layers.items():
         inputs = torch.randn(5, layer.matrix_shape[0], generator=generator)
@@ -49,7 +50,7 @@ def test_it_is_ngspice_that_is_read(monkeypatch):
     loose, tight = Wires(1e3, 1e3), Wires(0.0, 0.0)
     readings = []
     for wires in (loose, tight):
-        hardware = SpiceHardware(wires, dac_bits=4, seed=0, adc=False)
+        hardware = SpiceHardware(wires, Readout(dac_bits=4), seed=0, adc=False)
         monkeypatch.setattr("hwloop.hardware.fast.effective_conductance", lambda g, wires: g)
         hardware.program(conductance_map)
         readings.append(hardware.read("fc0", inputs))
@@ -57,15 +58,17 @@ def test_it_is_ngspice_that_is_read(monkeypatch):
 
 
 def test_identity_tells_the_back_ends_apart():
-    assert SpiceHardware(WIRES, dac_bits=4, seed=0).identity["backend"] == "spice"
-    assert FastHardware(WIRES, dac_bits=4, seed=0).identity["backend"] == "fast"
+    assert SpiceHardware(WIRES, Readout(dac_bits=4), seed=0).identity["backend"] == "spice"
+    assert FastHardware(WIRES, Readout(dac_bits=4), seed=0).identity["backend"] == "fast"
 
 
 def test_progress_is_told_and_a_failing_array_is_named(tmp_path):
     seen = []
-    hardware = SpiceHardware(WIRES, dac_bits=4, seed=0, progress=lambda fraction, _: seen.append(fraction))
+    hardware = SpiceHardware(
+        WIRES, Readout(dac_bits=4), seed=0, progress=lambda fraction, _: seen.append(fraction)
+    )
     hardware.program(random_map([(8, 8)]))
     assert seen == [0.5, 1.0]
-    hardware = SpiceHardware(WIRES, dac_bits=4, seed=0, time_limit=1e-6, keep_failed=tmp_path)
+    hardware = SpiceHardware(WIRES, Readout(dac_bits=4), seed=0, time_limit=1e-6, keep_failed=tmp_path)
     with pytest.raises(SpiceError, match=r"fc0 tile 0 .*netlist"):
         hardware.program(random_map([(8, 8)]))

@@ -13,6 +13,7 @@ from hwloop.cli.common import new_app
 from hwloop.cli.verify import verify_command
 from hwloop.hardware.fast import FastHardware
 from hwloop.mapping import write_map
+from hwloop.recipe import Readout
 from hwloop.verify import verify
 
 from .maps import random_map
@@ -48,7 +49,7 @@ def test_a_wrong_solver_fails(monkeypatch):
 @pytest.mark.ngspice
 def test_programmed_conductances_are_the_ones_that_are_checked():
     target = random_map([(8, 8)])
-    hardware = FastHardware(WIRES, dac_bits=4, seed=1)
+    hardware = FastHardware(WIRES, Readout(dac_bits=4), seed=1)
     programmed = hardware.program(target)
     stuck = programmed.layers["fc0"]
     stuck = replace(stuck, actual=torch.full_like(stuck.actual, 5e-6))
