@@ -1,7 +1,7 @@
-"""Quantization: masked weights onto the levels of a device card.
+"""Quantization: masked weights onto the codes that the cells of arrays can hold.
 
-A kept weight is a formed cell, so its level is one of ``±1 … ±levels``; a pruned weight is an absent cell and
-stays zero. All weights of a layer share one scale: ``weight = scale * code``. Biases stay digital.
+A kept weight has one of the codes ``±1 … ±levels``, where ``levels`` is what the encoding holds (of one cell in
+each polarity, its levels: a kept weight is a formed cell); a pruned weight stays zero. All weights of a layer share one scale: ``weight = scale * code``. Biases stay digital.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SCALE_CANDIDATES = 256
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """Level codes of one layer.
+    """Weight codes of one layer.
 
     Attributes:
-        codes: int8 ``[rows, cols]`` in GEMM form; 0 = pruned, otherwise from 1 to the card's levels, signed.
-        scale: weight units of one level; a float32 value.
+        codes: int8 ``[rows, cols]`` in GEMM form; 0 = pruned, otherwise from 1 to the largest code, signed.
+        scale: weight units of code 1; a float32 value.
     """
 
     codes: torch.Tensor
@@ -47,7 +47,7 @@ class Quantized:
     """What quantization gives; the network itself carries exactly ``scale * code``.
 
     Attributes:
-        layers: level codes and scale of each crossbar layer.
+        layers: weight codes and scale of each crossbar layer.
         records: one for each epoch of training on the levels.
     """
 
@@ -91,12 +91,12 @@ def best_scale(matrix: torch.Tensor, levels: int) -> float:
 
 
 def quantize(net: nn.Module, masks: Mapping[str, torch.Tensor], levels: int) -> dict[str, QuantizedLayer]:
-    """Return level codes and scale of each crossbar layer, as near to its weights as can be.
+    """Return weight codes and scale of each crossbar layer, as near to its weights as can be.
 
     Args:
         net: the network; not changed.
         masks: bool ``[rows, cols]`` for each crossbar layer, True = kept.
-        levels: conducting levels of a cell, at most 127.
+        levels: largest weight code, at most 127 (:func:`hwloop.mapping.largest_code`).
     """
     layers: dict[str, QuantizedLayer] = {}
     for name, layer in crossbar_layers(net).items():
@@ -128,7 +128,7 @@ def quantize_and_tune(
         net: a pruned network; afterwards its weights are exactly ``scale * code``.
         dataset: its training part is learned, its validation part is watched.
         masks: bool ``[rows, cols]`` for each crossbar layer, True = kept.
-        levels: conducting levels of a cell.
+        levels: largest weight code.
         choice: how long and how fast to learn.
         batch: images of one step.
         seed: seed of the run.

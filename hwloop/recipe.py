@@ -74,6 +74,9 @@ class HardwareChoice(_Section):
     """The arrays: device card, size, wires and converters."""
 
     card: str = "rram-neurram"
+    cell_levels: int | None = Field(default=None, ge=1, le=127)
+    encoding: Literal["differential", "offset"] = "differential"
+    slices: int = Field(default=1, ge=1, le=8)
     rows: int = Field(default=64, ge=1, le=1024)
     cols: int = Field(default=64, ge=1, le=1024)
     node: str = "45nm"

@@ -95,7 +95,7 @@ def network_from_map(net: nn.Module, conductance_map: ConductanceMap) -> nn.Modu
     for name, layer in layers.items():
         mapped = conductance_map.layers[name]
         _check_shape(name, mapped.weight_shape, layer.weight.shape)
-        matrix = weight_matrix(mapped, conductance_map.g_step).to(layer.weight)
+        matrix = weight_matrix(mapped, conductance_map.card).to(layer.weight)
         layer.weight.data.copy_(from_matrix(layer, matrix))
     for name, value in conductance_map.digital.items():
         _check_shape(name, value.shape, state[name].shape)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from hwloop.hardware.checks import check_inputs, check_slices, programmed_layer
-from hwloop.mapping import ConductanceMap, LayerMap, assemble
+from device_models.card import DeviceCard
+from hwloop.hardware.checks import check_inputs, programmed_layer
+from hwloop.mapping import ConductanceMap, LayerMap, assemble, decode
 
 
 class IdealHardware:
@@ -27,9 +28,8 @@ class IdealHardware:
 
     def program(self, conductance_map: ConductanceMap) -> ConductanceMap:
         """Take the targets as programmed; see :class:`~hwloop.hardware.Hardware`."""
-        check_slices(conductance_map)
         self._matrices = {
-            name: weight_matrix(layer, conductance_map.g_step).to(torch.float32)
+            name: weight_matrix(layer, conductance_map.card).to(torch.float32)
             for name, layer in conductance_map.layers.items()
         }
         layers = {
@@ -45,7 +45,13 @@ class IdealHardware:
         return inputs @ matrix
 
 
-def weight_matrix(layer: LayerMap, g_step: float) -> torch.Tensor:
-    """Return the quantized weights of a layer in GEMM form, float64 ``[matrix_rows, matrix_cols]``."""
-    codes = assemble(layer.codes, layer.row_index, layer.col_index, layer.matrix_shape)
-    return codes.to(torch.float64) * (g_step * layer.weight_per_siemens)
+def weight_matrix(layer: LayerMap, card: DeviceCard) -> torch.Tensor:
+    """Return the quantized weights of a layer in GEMM form, float64 ``[matrix_rows, matrix_cols]``.
+
+    Args:
+        layer: the layer, in any encoding.
+        card: the card of its map.
+    """
+    blocks = decode(layer, card.levels)
+    codes = assemble(blocks, layer.row_index, layer.col_index, layer.matrix_shape)
+    return codes.to(torch.float64) * (card.g_step * layer.weight_per_siemens)

@@ -13,6 +13,7 @@ from device_models.crossbar import Wires
 from device_models.wire_table import wire_resistance
 from hwloop.cost import vectors_per_image
 from hwloop.datasets import Dataset, load_dataset
+from hwloop.mapping import largest_code
 from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights
 from hwloop.recipe import HardwareChoice, Recipe, RecipeError
 
@@ -24,7 +25,7 @@ class Inputs:
     Attributes:
         recipe: every choice of the run.
         dataset: images and labels.
-        card: the device card.
+        card: the device card, with as many levels as the recipe wants.
         wires: wire figures of every array.
         vectors: for each crossbar layer, input vectors that one image applies to it.
     """
@@ -39,6 +40,12 @@ class Inputs:
     def array_shape(self) -> tuple[int, int]:
         """Word lines and bit lines of one array."""
         return self.recipe.hardware.rows, self.recipe.hardware.cols
+
+    @property
+    def largest_code(self) -> int:
+        """Largest weight code that the cells of a weight hold."""
+        choice = self.recipe.hardware
+        return largest_code(choice.encoding, self.card.levels, choice.slices)
 
     @cached_property
     def test(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +68,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     Raises:
         ValueError: a subclass that names the file, layer or field.
     """
-    card = load_card(recipe.hardware.card)
+    card = _card(recipe.hardware)
     dataset = load_dataset(recipe.data.name, recipe.data.validation, recipe.seed)
     inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware), {})
     net = inputs.network()
@@ -77,6 +84,21 @@ def load_inputs(recipe: Recipe) -> Inputs:
     if idle:
         raise NetworkError(f"network {recipe.network.factory!r}: layer {idle[0]} is never used")
     return inputs
+
+
+def _card(choice: HardwareChoice) -> DeviceCard:
+    """Return the device card of a choice of hardware, after checking that its cells hold weights."""
+    card = load_card(choice.card)
+    if choice.cell_levels is not None:
+        try:
+            card = card.with_levels(choice.cell_levels)
+        except ValueError as error:
+            raise RecipeError(f"hardware.cell_levels: {error}") from error
+    try:
+        largest_code(choice.encoding, card.levels, choice.slices)
+    except ValueError as error:
+        raise RecipeError(f"hardware.slices: {error}") from error
+    return card
 
 
 def make_wires(choice: HardwareChoice) -> Wires:

@@ -53,7 +53,7 @@ def layer_errors(
         x: images.
     """
     matrices = {
-        name: weight_matrix(layer, conductance_map.g_step) for name, layer in conductance_map.layers.items()
+        name: weight_matrix(layer, conductance_map.card) for name, layer in conductance_map.layers.items()
     }
     squares = {name: [0.0, 0.0] for name in conductance_map.layers}
 

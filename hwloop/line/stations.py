@@ -126,13 +126,13 @@ def prune(run: Run) -> Result:
 
 
 def quantize(run: Run) -> Result:
-    """Put the kept weights on the levels of the device card, and train on."""
+    """Put the kept weights on the codes that the cells can hold, and train on."""
     net = run.network("prune")
     quantized = quantize_and_tune(
         net,
         run.inputs.dataset,
         run.masks(),
-        run.inputs.card.levels,
+        run.inputs.largest_code,
         run.recipe.quantize,
         batch=run.recipe.train.batch,
         seed=run.recipe.seed,
@@ -153,7 +153,7 @@ def quantize(run: Run) -> Result:
 
 
 def map_(run: Run) -> Result:
-    """Cut the level codes into tiles, and check the map against the network that it came from."""
+    """Cut the weight codes into tiles of cells, and check the map against the network that it came from."""
     net = run.network("quantize")
     codes = _load_tensors(run.path("quantize", "codes.safetensors"))
     scales = run.folder.result("quantize")["scales"]
@@ -166,6 +166,8 @@ def map_(run: Run) -> Result:
         run.inputs.array_shape,
         calibrate_inputs(net, run.inputs.dataset.train_x[:CALIBRATION_IMAGES]),
         attributes(run.recipe),
+        encoding=run.recipe.hardware.encoding,
+        slices=run.recipe.hardware.slices,
     )
     run.publish(conductance_map, "map")
     # What is checked is the map as later stations read it.

@@ -1,14 +1,20 @@
 """From level codes to tiles of crossbars, and the conductance map file."""
 
+from .adc_bits import exact_adc_bits as exact_adc_bits
+from .adc_bits import tile_adc_bits as tile_adc_bits
 from .build import build_map as build_map
-from .build import tile_adc_bits as tile_adc_bits
 from .compare import Difference as Difference
 from .compare import compare_maps as compare_maps
 from .conductance_map import NEGATIVE as NEGATIVE
 from .conductance_map import POSITIVE as POSITIVE
 from .conductance_map import UNUSED_LINE as UNUSED_LINE
 from .conductance_map import ConductanceMap as ConductanceMap
+from .conductance_map import Encoding as Encoding
 from .conductance_map import LayerMap as LayerMap
+from .encoding import decode as decode
+from .encoding import encode as encode
+from .encoding import largest_code as largest_code
+from .encoding import line_weights as line_weights
 from .export import export_csv as export_csv
 from .export import export_npz as export_npz
 from .map_errors import MapFileError as MapFileError

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from device_models.card import DeviceCard
-from device_models.converters import lossless_bits
 from hwloop.networks import CrossbarLayer, crossbar_layers
 
-from .conductance_map import ConductanceMap, LayerMap
+from .adc_bits import tile_adc_bits
+from .conductance_map import ConductanceMap, Encoding, LayerMap
+from .encoding import encode
 from .tiles import form_tiles
 
 
@@ -24,28 +25,35 @@ def build_map(
     array_shape: tuple[int, int],
     input_scales: Mapping[str, tuple[float, bool]],
     attributes: Mapping[str, Any] | None = None,
+    *,
+    encoding: Encoding = "differential",
+    slices: int = 1,
 ) -> ConductanceMap:
     """Map every crossbar layer of a quantized network to tiles of a device card's conductances.
 
     Args:
         network: factory of the network, ``package.module:factory``; kept with the map.
         net: the network; all its parameters and buffers but the weights of crossbar layers stay digital.
-        quantized: for each crossbar layer its signed level codes, int8 ``[rows, cols]`` in GEMM form, and the
-            weight of one level: ``weight = scale * code``.
+        quantized: for each crossbar layer its signed weight codes, int8 ``[rows, cols]`` in GEMM form, and
+            the scale that makes them weights: ``weight = scale * code``.
         card: the device card; level ``k`` is programmed as ``k * card.g_step`` siemens.
         array_shape: word lines and bit lines of one array.
         input_scales: for each crossbar layer the activation that the DAC's full-scale code stands for, and
             whether activations can be negative.
         attributes: further facts to keep with the map (JSON-compatible).
+        encoding: how signed weights become cells.
+        slices: cells of one polarity that hold a weight.
 
     Raises:
-        ValueError: naming the layer, if one is missing or its codes do not fit the layer or the card.
+        ValueError: naming the layer, if one is missing or its codes do not fit the layer or the cells.
     """
     layers = crossbar_layers(net)
-    _check_names(layers, quantized, "level codes")
+    _check_names(layers, quantized, "weight codes")
     _check_names(layers, input_scales, "input scale")
     mapped = {
-        name: _map_layer(name, layer, *quantized[name], card, array_shape, *input_scales[name])
+        name: _map_layer(
+            name, layer, *quantized[name], card, array_shape, *input_scales[name], encoding, slices
+        )
         for name, layer in layers.items()
     }
     weights = {f"{name}.weight" for name in layers}
@@ -53,23 +61,6 @@ def build_map(
         name: value.detach().cpu().clone() for name, value in net.state_dict().items() if name not in weights
     }
     return ConductanceMap(network, card, array_shape, mapped, digital, dict(attributes or {}))
-
-
-def tile_adc_bits(codes: torch.Tensor, levels: int) -> torch.Tensor:
-    """Return the lossless ADC resolution of each tile, for one input bit per cycle.
-
-    The worst bit line of the tile's arrays decides: the one with most conducting cells.
-
-    Args:
-        codes: uint8 ``[tiles, polarity, slice, rows, cols]``.
-        levels: conducting levels of a cell.
-
-    Returns:
-        uint8 ``[tiles]``.
-    """
-    most = (codes != 0).sum(dim=3).amax(dim=(1, 2, 3)).tolist()
-    bits = {cells: lossless_bits(cells, levels) for cells in set(most)}
-    return torch.tensor([bits[cells] for cells in most], dtype=torch.uint8)
 
 
 def _map_layer(
@@ -81,18 +72,16 @@ def _map_layer(
     array_shape: tuple[int, int],
     input_scale: float,
     input_signed: bool,
+    encoding: Encoding,
+    slices: int,
 ) -> LayerMap:
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     matrix_shape = (layer.weight[0].numel() * groups, layer.weight.shape[0])
     if tuple(codes.shape) != matrix_shape:
-        raise ValueError(f"layer {name}: level codes are {list(codes.shape)}, must be {list(matrix_shape)}")
-    most = int(codes.to(torch.int16).abs().max())
-    if most > card.levels:
-        raise ValueError(
-            f"layer {name}: level code {most} is above the {card.levels} levels of card {card.name}"
-        )
+        raise ValueError(f"layer {name}: weight codes are {list(codes.shape)}, must be {list(matrix_shape)}")
     try:
-        tiles, row_index, col_index = form_tiles(codes, array_shape, groups)
+        blocks, row_index, col_index = form_tiles(codes, array_shape, groups)
+        cells = encode(blocks, row_index, col_index, encoding, card.levels, slices)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {name}: {error}") from error
     return LayerMap(
@@ -100,13 +89,15 @@ def _map_layer(
         kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
         weight_shape=tuple(layer.weight.shape),
         groups=groups,
-        codes=tiles,
+        codes=cells.codes,
         row_index=row_index,
         col_index=col_index,
         weight_per_siemens=scale / card.g_step,
         input_scale=float(input_scale),
         input_signed=bool(input_signed),
-        adc_bits=tile_adc_bits(tiles, card.levels),
+        adc_bits=tile_adc_bits(cells.codes, card.levels),
+        flipped=cells.flipped,
+        kept=cells.kept,
     )
 
 

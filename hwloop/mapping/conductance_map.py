@@ -1,19 +1,20 @@
 """The conductance map: what every station after ``map`` reads, in memory.
 
 One :class:`LayerMap` holds the tiles of one layer. Its matrix is the layer's weight in GEMM form,
-``[matrix_rows, matrix_cols]`` with rows = inputs = word lines and columns = outputs = bit lines, and
+``[matrix_rows, matrix_cols]`` with rows = inputs = word lines and columns = outputs = bit lines. With
+differential encoding and one slice,
 
     matrix[row_index[t, i], col_index[t, j]] = weight_per_siemens * (g[t, 0, 0, i, j] - g[t, 1, 0, i, j])
 
-for every used line; matrix entries that no tile holds are zero. A pruned cell has mask False, level
-code 0 and conductance 0 in both polarities.
+for every used line; matrix entries that no tile holds are zero. A pruned weight has mask False, and level
+code 0 and conductance 0 in both polarities. :mod:`hwloop.mapping.encoding` has the general case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,6 +22,9 @@ from device_models.card import DeviceCard
 
 POSITIVE, NEGATIVE = 0, 1
 UNUSED_LINE = -1
+
+Encoding = Literal["differential", "offset"]
+"""How signed weights become cells, none of which conducts less than nothing."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,22 @@ class LayerMap:
         kind: ``linear`` or ``conv2d``.
         weight_shape: shape of the module's weight.
         groups: groups of the convolution (1 for a linear layer).
-        codes: level codes, uint8 ``[tiles, polarity=2, slice, rows, cols]``; 0 = pruned cell.
+        codes: level codes, uint8 ``[tiles, polarity, slice, rows, cols]``; 0 = absent cell. Two polarities
+            are differential encoding, one is offset encoding. The least significant slice comes first.
         row_index: int32 ``[tiles, rows]``, matrix row of each word line, ``UNUSED_LINE`` where none.
         col_index: int32 ``[tiles, cols]``, matrix column of each bit line, ``UNUSED_LINE`` where none.
-        weight_per_siemens: weight units per siemens of differential conductance.
+        weight_per_siemens: weight units per siemens in the least significant slice.
         input_scale: activation that the DAC's full-scale code stands for.
         input_signed: True if activations can be negative; they are then read in two passes.
         adc_bits: uint8 ``[tiles]``, ADC resolution of each tile in bits.
         actual: programmed conductances in siemens, float32, shape of ``codes``; None before programming.
+        flipped: bool ``[tiles, slice, cols]``, True where a bit line holds ``levels - digit``; None for
+            differential encoding.
+        kept: bool ``[tiles, rows, cols]``, True where a weight is kept, that is, where its code is not 0;
+            None for differential encoding, where the cells that are there tell it.
+
+    Raises:
+        ValueError: if ``flipped`` and ``kept`` are not there with one polarity, or are there with two.
     """
 
     name: str
@@ -54,6 +66,25 @@ class LayerMap:
     input_signed: bool
     adc_bits: torch.Tensor
     actual: torch.Tensor | None = None
+    flipped: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        given = (self.flipped is not None, self.kept is not None)
+        if given != ((True, True) if self.encoding == "offset" else (False, False)):
+            raise ValueError(
+                f"layer {self.name}: flipped and kept belong to cells of one polarity, and only to them"
+            )
+
+    @property
+    def encoding(self) -> Encoding:
+        """How weights become cells."""
+        return "offset" if self.codes.shape[1] == 1 else "differential"
+
+    @property
+    def slices(self) -> int:
+        """Cells of one polarity that hold a weight."""
+        return self.codes.shape[2]
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -72,6 +103,8 @@ class LayerMap:
     @property
     def mask(self) -> torch.Tensor:
         """Bool ``[tiles, rows, cols]``: True where a weight is kept."""
+        if self.kept is not None:
+            return self.kept
         return (self.codes != 0).any(dim=2).any(dim=1)
 
 

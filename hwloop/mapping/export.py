@@ -17,11 +17,12 @@ import numpy as np
 
 from .conductance_map import ConductanceMap, LayerMap
 from .map_checks import LayerFacts
-from .map_schema import mask_of, target_of
+from .map_schema import target_of
 
 CSV_COLUMNS = (
     "tile",
     "polarity",
+    "slice",
     "word_line",
     "bit_line",
     "matrix_row",
@@ -33,10 +34,11 @@ CSV_COLUMNS = (
 
 
 def export_csv(conductance_map: ConductanceMap, folder: str | Path) -> list[Path]:
-    """Write ``map.json`` and, per layer, a table with one line for each cell that is not pruned.
+    """Write ``map.json`` and, per layer, a table with one line for each cell that conducts.
 
-    Columns are ``CSV_COLUMNS``; polarity is 0 for positive and 1 for negative; ``actual_siemens`` is empty
-    before programming.
+    Columns are ``CSV_COLUMNS``; polarity is 0 for positive and 1 for negative (0 throughout for offset
+    encoding, whose flipped bit lines ``map.json`` lists as tile, slice and bit line); ``actual_siemens`` is
+    empty before programming.
 
     Returns:
         The files written.
@@ -92,6 +94,7 @@ def _summary(conductance_map: ConductanceMap, files: dict[str, Path]) -> dict[st
     layers = {
         name: dataclasses.asdict(LayerFacts.of(layer, position))
         | {"file": files[name].name, "adc_bits": layer.adc_bits.tolist()}
+        | ({} if layer.flipped is None else {"flipped": layer.flipped.nonzero().tolist()})
         for position, (name, layer) in enumerate(conductance_map.layers.items())
     }
     return {
@@ -118,6 +121,7 @@ def _write_csv(path: Path, layer: LayerMap, g_step: float) -> None:
                 actual = _shortest(layer.actual[tile].numpy(force=True)[polarity, slices, lines, bits])
             columns = (
                 polarity.tolist(),
+                slices.tolist(),
                 lines.tolist(),
                 bits.tolist(),
                 row_index[tile, lines].tolist(),
@@ -134,13 +138,15 @@ def _write_npz(path: Path, layer: LayerMap, g_step: float) -> None:
     arrays = {
         "codes": codes,
         "target": target_of(codes, g_step),
-        "mask": mask_of(codes),
+        "mask": layer.mask.numpy(force=True).astype(np.uint8),
         "row_index": layer.row_index.numpy(force=True),
         "col_index": layer.col_index.numpy(force=True),
         "adc_bits": layer.adc_bits.numpy(force=True),
     }
     if layer.actual is not None:
         arrays["actual"] = layer.actual.numpy(force=True)
+    if layer.flipped is not None:
+        arrays["flipped"] = layer.flipped.numpy(force=True).astype(np.uint8)
     with path.open("xb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

@@ -165,10 +165,13 @@ class SafeGroup(SafeAttributes):
                 raise MapProblemError("checksum differs: the text was changed")
             return data.decode()
 
-    def length(self, name: str) -> int:
-        """Return the length of a data set along its first axis."""
+    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """Return the shape of a data set, which must have so many dimensions."""
         with guarded(self._below(name)):
-            return int(self._member(name, h5py.Dataset).shape[0])
+            shape = self._member(name, h5py.Dataset).shape
+            if shape is None or len(shape) != dimensions:
+                raise MapProblemError(f"must have {dimensions} dimensions")
+            return tuple(int(extent) for extent in shape)
 
     def checksum(self, name: str) -> str:
         """Return the checksum that a data set states."""

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from .conductance_map import NEGATIVE, POSITIVE, UNUSED_LINE, LayerMap
+from .conductance_map import NEGATIVE, POSITIVE, UNUSED_LINE, Encoding, LayerMap
+from .encoding import MAX_SLICES, largest_code, weights_of_lines
 from .map_errors import MapProblemError
 
 MAX_NETWORK = 1000
@@ -36,6 +38,8 @@ class LayerFacts:
     weight_shape: tuple[int, ...]
     groups: int
     tiles: int
+    polarities: int
+    slices: int
     weight_per_siemens: float
     input_scale: float
     input_signed: int
@@ -49,10 +53,17 @@ class LayerFacts:
             weight_shape=tuple(layer.weight_shape),
             groups=layer.groups,
             tiles=layer.tiles,
+            polarities=layer.codes.shape[1],
+            slices=layer.slices,
             weight_per_siemens=float(layer.weight_per_siemens),
             input_scale=float(layer.input_scale),
             input_signed=int(layer.input_signed),
         )
+
+    @property
+    def encoding(self) -> Encoding:
+        """How weights become cells."""
+        return "offset" if self.polarities == 1 else "differential"
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -78,6 +89,11 @@ class LayerFacts:
             raise MapProblemError(f"a matrix of {math.prod(self.matrix_shape)} entries is too large")
         if not 0 <= self.tiles <= MAX_TILES:
             raise MapProblemError(f"{self.tiles} tiles")
+        if self.polarities not in (1, 2) or not 1 <= self.slices <= MAX_SLICES:
+            raise MapProblemError(
+                f"codes: {self.polarities} polarities and {self.slices} slices; there are 2 polarities "
+                f"(differential) or 1 (offset), and 1 to {MAX_SLICES} slices"
+            )
         for name in ("weight_per_siemens", "input_scale"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -95,9 +111,11 @@ class TileChecker:
         row_index: int32 ``[tiles, rows]``.
         col_index: int32 ``[tiles, cols]``.
         adc_bits: uint8 ``[tiles]``.
+        flipped: uint8 ``[tiles, slice, cols]``; None for differential encoding.
 
     Raises:
-        MapProblemError: if an index is out of range or twice in a tile, or the ADC bits are out of range.
+        MapProblemError: if an index is out of range or twice in a tile, the ADC bits are out of range, a bit
+            line is flipped that is not used, or the cells cannot hold any weight.
     """
 
     def __init__(
@@ -107,8 +125,13 @@ class TileChecker:
         row_index: np.ndarray,
         col_index: np.ndarray,
         adc_bits: np.ndarray,
+        flipped: np.ndarray | None = None,
     ) -> None:
         rows, cols = facts.matrix_shape
+        try:
+            self._largest = largest_code(facts.encoding, levels, facts.slices)
+        except ValueError as error:
+            raise MapProblemError(f"codes: {error}") from error
         _check_index("row_index", row_index, rows)
         _check_index("col_index", col_index, cols)
         if np.any(bad := (adc_bits < 1) | (adc_bits > MAX_ADC_BITS)):
@@ -116,7 +139,19 @@ class TileChecker:
             raise MapProblemError(
                 f"adc_bits: tile {tile}: {adc_bits[tile]} bits, must be 1 to {MAX_ADC_BITS}"
             )
+        if flipped is not None:
+            _check_flipped(flipped, col_index)
         self._levels, self._row_index, self._col_index = levels, row_index, col_index
+        self._weights, self._per_input = (
+            factors.numpy()
+            for factors in weights_of_lines(
+                facts.encoding,
+                facts.slices,
+                levels,
+                torch.from_numpy(col_index),
+                None if flipped is None else torch.from_numpy(flipped != 0),
+            )
+        )
         self._group_rows, self._group_cols = rows // facts.groups, cols // facts.groups
         # Zeroed memory is taken only where it is written, so a matrix that few tiles touch costs little.
         self._seen = np.zeros((rows, cols), dtype=np.bool_)
@@ -136,16 +171,20 @@ class TileChecker:
             raise MapProblemError(
                 f"codes: tile {tile}: level code {codes.max()}, but the card has {self._levels} levels"
             )
-        kept = (codes != 0).any(axis=1)
-        if np.any(both := kept[POSITIVE] & kept[NEGATIVE]):
+        there = (codes != 0).any(axis=1)
+        if len(there) == 2 and np.any(both := there[POSITIVE] & there[NEGATIVE]):
             raise MapProblemError(f"codes: tile {tile}: both polarities conduct at {_first(both)}")
-        lines, bits = np.nonzero(kept[POSITIVE] | kept[NEGATIVE])
-        rows, cols = self._row_index[tile, lines], self._col_index[tile, bits]
-        if np.any(unused := (rows == UNUSED_LINE) | (cols == UNUSED_LINE)):
-            at = int(np.argmax(unused))
+        used_rows, used_cols = self._row_index[tile] != UNUSED_LINE, self._col_index[tile] != UNUSED_LINE
+        if np.any(unused := there.any(axis=0) & ~(used_rows[:, None] & used_cols)):
+            raise MapProblemError(f"codes: tile {tile}: cell on an unused line at {_first(unused)}")
+        signed = self.decode(tile, codes)
+        if np.any(over := np.abs(signed) > self._largest):
             raise MapProblemError(
-                f"codes: tile {tile}: cell on an unused line at {_cell(lines[at], bits[at])}"
+                f"codes: tile {tile}: weight code {signed[over][0]} at {_first(over)}, "
+                f"must be at most {self._largest}"
             )
+        lines, bits = np.nonzero(signed)
+        rows, cols = self._row_index[tile, lines], self._col_index[tile, bits]
         if np.any(crossing := rows // self._group_rows != cols // self._group_cols):
             at = int(np.argmax(crossing))
             raise MapProblemError(f"codes: tile {tile}: cell between groups at {_cell(lines[at], bits[at])}")
@@ -159,6 +198,25 @@ class TileChecker:
             value = actual[bad][0]
             raise MapProblemError(
                 f"actual: tile {tile}: conductance {value} S, must be finite and not negative"
+            )
+
+    def decode(self, tile: int, codes: np.ndarray) -> np.ndarray:
+        """Return the signed weight codes of a tile, int64 ``[rows, cols]``; 0 where a weight is pruned."""
+        signed: np.ndarray = (codes * self._weights[tile][:, :, None]).sum(axis=(0, 1))
+        return signed + self._per_input[tile] * (self._row_index[tile] != UNUSED_LINE)[:, None]
+
+
+def _check_flipped(flipped: np.ndarray, col_index: np.ndarray) -> None:
+    """Raise unless every value is 0 or 1, and 0 on bit lines that are not used."""
+    for bad, problem in (
+        (flipped > 1, "must be 0 or 1"),
+        (flipped.astype(bool) & (col_index == UNUSED_LINE)[:, None], "but the line is not used"),
+    ):
+        if np.any(bad):
+            tile, part, line = np.argwhere(bad)[0]
+            value = flipped[tile, part, line]
+            raise MapProblemError(
+                f"flipped: tile {tile}: slice {part}, bit line {line} is {value}, {problem}"
             )
 
 

@@ -24,45 +24,54 @@ DIGITAL_TYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1")
 
 ROOT = (
     "Conductance map: a neural network on memristor crossbars. Word lines are inputs, bit lines are outputs. "
-    "In each layer, matrix[row_index[t, i], col_index[t, j]] = weight_per_siemens * (g[t, 0, 0, i, j] - "
-    "g[t, 1, 0, i, j]) for every used line, with g in siemens; entries of the matrix that no tile holds are "
-    "zero. rows, cols: lines of one array. g_step_siemens: conductance between neighbouring "
-    "levels. network: factory that builds the network, package.module:factory."
+    "rows, cols: lines of one array. g_step_siemens: conductance between neighbouring levels, of which the "
+    "card says how many there are. network: factory that builds the network, package.module:factory."
 )
 LAYERS = "One group per layer that lies on crossbars."
 LAYER = (
     "One layer. Its matrix has one row per input and one column per output; row (c * kh + y) * kw + x of a "
     "convolution is input channel c at kernel position y, x, and grouped convolutions are block diagonal. "
-    "position: place in the network. weight_per_siemens: weight units per siemens of differential "
-    "conductance. input_scale: activation that the DAC's full-scale code stands for. input_signed: 1 if "
-    "activations can be negative, 0 if not."
+    "Slice s of a weight counts b^s, with b = levels + 1. Two polarities: for every used line, "
+    "matrix[row_index[t, i], col_index[t, j]] = weight_per_siemens * sum over s of b^s * (g[t, 0, s, i, j] - "
+    "g[t, 1, s, i, j]), with g in siemens. One polarity (offset): weight_per_siemens * (sum over s of b^s * "
+    "h[t, s, i, j] - W * g_step_siemens) with h = g[t, 0, s, i, j], or levels * g_step_siemens - g[t, 0, s, "
+    "i, j] where flipped[t, s, j] is 1, and W = the smaller of 127 and (b^slices - 1) // 2. Entries of the "
+    "matrix that no tile holds are zero. "
+    "position: place in the network. weight_per_siemens: weight units per siemens in slice 0. input_scale: "
+    "activation that the DAC's full-scale code stands for. input_signed: 1 if activations can be negative, 0 "
+    "if not."
 )
 DIGITAL = "Parameters and buffers of the network that digital logic keeps, by name."
 DIGITAL_ENTRY = "Parameter or buffer that digital logic keeps."
 CARD = "The device card, whole, as JSON; every figure with its unit and source."
 ATTRIBUTES = "Further facts kept with the map, as JSON."
 
-_CELLS = "[tile, polarity (0 positive, 1 negative), slice, word line, bit line]"
+_CELLS = (
+    "[tile, polarity (0 positive, 1 negative; or one alone: offset), slice (least significant first), word "
+    "line, bit line]"
+)
 DATA = {
-    "codes": ("|u1", "1", f"Level of every cell, 0 = pruned, absent cell. {_CELLS}"),
+    "codes": ("|u1", "1", f"Level of every cell, 0 = absent cell. {_CELLS}"),
     "target": ("<f4", "S", f"Conductance to program: level code times g_step_siemens. {_CELLS}"),
     "actual": ("<f4", "S", f"Conductance after programming. {_CELLS}"),
     "mask": ("|u1", "1", "1 where a weight is kept, 0 where it is pruned. [tile, word line, bit line]"),
     "row_index": ("<i4", "1", "Matrix row of each word line, -1 = line not used. [tile, word line]"),
     "col_index": ("<i4", "1", "Matrix column of each bit line, -1 = line not used. [tile, bit line]"),
     "adc_bits": ("|u1", "1", "ADC resolution of the tile in bits. [tile]"),
+    "flipped": ("|u1", "1", "1 where a bit line holds levels - digit, 0 if not. [tile, slice, bit line]"),
 }
 """Data sets of a layer: type, SI unit, description."""
 OPTIONAL = "actual"
+OFFSET_ONLY = "flipped"
 PER_TILE = ("codes", "target", "mask", "actual")
 """Data sets that are stored, written and read one tile at a time."""
 
 
 def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every data set of a layer. Version 1 has one slice."""
+    """Return the shape of every data set that a layer can have."""
     rows, cols = array_shape
-    cells = (facts.tiles, 2, 1, rows, cols)
-    return {
+    cells = (facts.tiles, facts.polarities, facts.slices, rows, cols)
+    found: dict[str, tuple[int, ...]] = {
         "codes": cells,
         "target": cells,
         "actual": cells,
@@ -71,6 +80,9 @@ def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[i
         "col_index": (facts.tiles, cols),
         "adc_bits": (facts.tiles,),
     }
+    if facts.encoding == "offset":
+        found[OFFSET_ONLY] = (facts.tiles, facts.slices, cols)
+    return found
 
 
 def target_of(codes: np.ndarray, g_step: float) -> np.ndarray:
@@ -78,29 +90,28 @@ def target_of(codes: np.ndarray, g_step: float) -> np.ndarray:
     return (codes * np.float64(g_step)).astype(np.float32)
 
 
-def mask_of(codes: np.ndarray) -> np.ndarray:
-    """Return the mask, uint8 ``[..., rows, cols]``, of level codes ``[..., polarity, slice, rows, cols]``."""
-    return (codes != 0).any(axis=(-4, -3)).astype(np.uint8)
-
-
 def attributes_of(facts: LayerFacts) -> dict[str, Any]:
-    """Return what is written as attributes of a layer; the number of tiles is the length of its data sets.
+    """Return what is written as attributes of a layer; tiles, polarities and slices are in the data's shape.
 
     With the description they are eight, the most that HDF5 keeps in the object itself.
     """
     attributes = dataclasses.asdict(facts)
-    del attributes["tiles"]
+    for extent in ("tiles", "polarities", "slices"):
+        del attributes[extent]
     return attributes
 
 
 def read_facts(group: SafeGroup) -> LayerFacts:
     """Return the checked facts of a layer; raises MapFileError."""
+    _, polarities, slices, _, _ = group.shape("codes", 5)
     facts = LayerFacts(
         position=group.integer("position"),
         kind=group.string("kind"),
         weight_shape=group.integers("weight_shape"),
         groups=group.integer("groups"),
-        tiles=group.length("adc_bits"),
+        tiles=group.shape("adc_bits", 1)[0],
+        polarities=polarities,
+        slices=slices,
         weight_per_siemens=group.real("weight_per_siemens"),
         input_scale=group.real("input_scale"),
         input_signed=group.integer("input_signed"),

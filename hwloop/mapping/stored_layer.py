@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import repeat
 
 import h5py
 import numpy as np
@@ -16,7 +15,7 @@ from .hdf5_writing import put_array, put_attributes, slab_length, slabs_of
 from .map_checks import LayerFacts, TileChecker
 from .map_errors import MapFileError, MapProblemError, guarded
 
-_WHOLE = ("row_index", "col_index", "adc_bits")
+_WHOLE = ("row_index", "col_index", "adc_bits", "flipped")
 
 
 class Budget:
@@ -48,24 +47,27 @@ class StoredLayer:
         self._name, self._of, self._where = name, of, group.where
         self._facts = schema.read_facts(group)
         present = group.names(schema.MAX_DATA)
-        if unknown := set(present) - schema.DATA.keys():
-            raise MapFileError(f"{group.where}: {min(unknown)} is no data set of a layer")
-        wanted = (name for name in schema.DATA if name != schema.OPTIONAL or name in present)
-        self._arrays = {array: self._open(group, array) for array in wanted}
+        shapes = schema.shapes(self._facts, of.array_shape)
+        if unknown := set(present) - shapes.keys():
+            raise MapFileError(f"{group.where}: {min(unknown)} is no data set of such a layer")
+        wanted = (name for name in shapes if name != schema.OPTIONAL or name in present)
+        self._arrays = {name: self._open(group, name, shapes[name]) for name in wanted}
 
     def read(self, budget: Budget) -> LayerMap:
         """Return the layer after checking every tile; raises MapFileError."""
-        arrays = {name: self._arrays[name] for name in ("codes", "actual") if name in self._arrays}
+        facts = self._facts
+        kept = ["mask"] if facts.encoding == "offset" else []
+        arrays = {name: self._arrays[name] for name in ("codes", "actual", *kept) if name in self._arrays}
         for array in arrays.values():
             budget.take(array)
         with guarded(self._where):
             cells = {name: np.empty(array.shape, dtype=array.dtype) for name, array in arrays.items()}
         whole = self._read_whole(budget)
-        for tile, (codes, actual) in enumerate(self._tiles(whole)):
-            cells["codes"][tile] = codes
-            if actual is not None:
-                cells["actual"][tile] = actual
-        facts = self._facts
+        for tile, data in enumerate(self._tiles(whole)):
+            for name, values in cells.items():
+                values[tile] = data[name]
+        if facts.encoding == "offset":
+            cells["kept"], whole["flipped"] = cells.pop("mask") != 0, whole["flipped"] != 0
         return LayerMap(
             name=self._name,
             kind=facts.kind,
@@ -94,10 +96,10 @@ class StoredLayer:
                 found.append(str(error))
         return found
 
-    def _open(self, group: SafeGroup, name: str) -> SafeArray:
+    def _open(self, group: SafeGroup, name: str, shape: tuple[int, ...]) -> SafeArray:
         """Return a data set, its type, shape, unit and chunks checked."""
         kind, unit, _ = schema.DATA[name]
-        array = group.array(name, (kind,), schema.shapes(self._facts, self._of.array_shape)[name])
+        array = group.array(name, (kind,), shape)
         if array.unit != unit:
             raise MapFileError(f"{array.where}: unit is {ascii(array.unit)[:20]}, must be {unit!r}")
         if name in schema.PER_TILE and array.slab != 1:
@@ -105,29 +107,26 @@ class StoredLayer:
         return array
 
     def _read_whole(self, budget: Budget) -> dict[str, np.ndarray]:
-        """Return line indices and ADC bits."""
-        for name in _WHOLE:
-            budget.take(self._arrays[name])
-        return {name: self._arrays[name].read() for name in _WHOLE}
+        """Return line indices, ADC bits, and which bit lines are flipped."""
+        arrays = {name: self._arrays[name] for name in _WHOLE if name in self._arrays}
+        for array in arrays.values():
+            budget.take(array)
+        return {name: array.read() for name, array in arrays.items()}
 
-    def _tiles(self, whole: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield level codes and programmed conductances of every tile after checking it."""
+    def _tiles(self, whole: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the data sets of every tile after checking it."""
         with guarded(self._where):
             checker = TileChecker(self._facts, self._of.card.levels, **whole)
-        streams = (
-            self._arrays[name].slabs() if name in self._arrays else repeat(None, self._facts.tiles)
-            for name in schema.PER_TILE
-        )
+        names = [name for name in schema.PER_TILE if name in self._arrays]
         # Strict, so that every stream runs to its end, where its checksum is compared.
-        for tile, (codes, target, mask, actual) in enumerate(zip(*streams, strict=True)):
-            cells = None if actual is None else actual[0]
+        for tile, slabs in enumerate(zip(*(self._arrays[name].slabs() for name in names), strict=True)):
+            data = {name: slab[0] for name, slab in zip(names, slabs, strict=True)}
             with guarded(self._where):
-                checker.check(tile, codes[0], cells)
-                if not np.array_equal(target, schema.target_of(codes, self._of.g_step)):
+                checker.check(tile, data["codes"], data.get("actual"))
+                if not np.array_equal(data["target"], schema.target_of(data["codes"], self._of.g_step)):
                     raise MapProblemError(f"target: tile {tile}: is not level code times g_step_siemens")
-                if not np.array_equal(mask, schema.mask_of(codes)):
-                    raise MapProblemError(f"mask: tile {tile}: is not 1 exactly where a level code is not 0")
-            yield codes[0], cells
+                _check_mask("mask", tile, data["mask"], checker.decode(tile, data["codes"]))
+            yield data
 
 
 def write_layer(group: h5py.Group, layer: LayerMap, position: int, of: ConductanceMap) -> None:
@@ -140,30 +139,45 @@ def write_layer(group: h5py.Group, layer: LayerMap, position: int, of: Conductan
     facts.check()
     put_attributes(group, description=schema.LAYER, **schema.attributes_of(facts))
     shapes = schema.shapes(facts, of.array_shape)
-    data = {name: getattr(layer, name).numpy(force=True) for name in ("codes", *_WHOLE)}
-    if layer.actual is not None:
-        data["actual"] = layer.actual.numpy(force=True)
+    data = {
+        name: getattr(layer, name).numpy(force=True)
+        for name in ("codes", "actual", *_WHOLE)
+        if getattr(layer, name) is not None
+    }
+    if layer.flipped is not None:
+        data["flipped"] = data["flipped"].astype(np.uint8)
     for name, value in data.items():
         dtype = np.dtype(schema.DATA[name][0])
         if value.shape != shapes[name] or value.dtype != dtype:
             must = f"must be {dtype} {list(shapes[name])}"
             raise MapProblemError(f"{name} is {value.dtype} {list(value.shape)}, {must}")
-    checker = TileChecker(facts, of.card.levels, **{name: data[name] for name in _WHOLE})
+    checker = TileChecker(facts, of.card.levels, **{name: data[name] for name in _WHOLE if name in data})
     for tile, codes in enumerate(data["codes"]):
         checker.check(tile, codes, data["actual"][tile] if "actual" in data else None)
-    for name, (kind, unit, description) in schema.DATA.items():
-        length, slabs = 1, _slabs(name, data, of.g_step)
+        if layer.kept is not None:
+            _check_mask("kept", tile, layer.kept[tile].numpy(force=True), checker.decode(tile, codes))
+    for name, shape in shapes.items():
+        kind, unit, description = schema.DATA[name]
         if name in _WHOLE:
             length = slab_length(data[name])
-            slabs = slabs_of(data[name], length)
-        if name != schema.OPTIONAL or name in data:
-            put_array(group, name, slabs, shapes[name], kind, length, unit, description)
+            put_array(group, name, slabs_of(data[name], length), shape, kind, length, unit, description)
+        elif name != schema.OPTIONAL or name in data:
+            slabs = _slabs(name, data, checker, of.g_step)
+            put_array(group, name, slabs, shape, kind, 1, unit, description)
 
 
-def _slabs(name: str, data: dict[str, np.ndarray], g_step: float) -> Iterable[np.ndarray]:
+def _slabs(
+    name: str, data: dict[str, np.ndarray], checker: TileChecker, g_step: float
+) -> Iterable[np.ndarray]:
     """Return the tiles of a data set that is stored tile by tile, one after the other."""
     if name == "target":
         return (schema.target_of(codes, g_step) for codes in data["codes"][:, None])
     if name == "mask":
-        return (schema.mask_of(codes) for codes in data["codes"][:, None])
-    return data[name][:, None] if name in data else ()
+        return ((checker.decode(tile, codes) != 0)[None] for tile, codes in enumerate(data["codes"]))
+    return data[name][:, None]
+
+
+def _check_mask(name: str, tile: int, mask: np.ndarray, signed: np.ndarray) -> None:
+    """Raise unless a mask is set exactly where a weight is kept."""
+    if not np.array_equal(mask, signed != 0):
+        raise MapProblemError(f"{name}: tile {tile}: is not 1 exactly where a weight code is not 0")

@@ -28,7 +28,7 @@ Lines = tuple[np.ndarray, np.ndarray]
 
 
 def tile_count(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1) -> int:
-    """Return how many tile positions a layer needs; each is two arrays, one per polarity.
+    """Return how many tile positions a layer needs; each is one array per polarity and slice.
 
     Args:
         mask: ``[rows, cols]`` in GEMM form, nonzero where a weight is kept; any dtype.
@@ -52,62 +52,55 @@ def tile_lines(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1
 def form_tiles(
     codes: torch.Tensor, array_shape: tuple[int, int], groups: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cut a matrix of signed level codes into tiles.
+    """Cut a matrix of signed weight codes into tiles.
 
     Args:
-        codes: int8 ``[rows, cols]`` in GEMM form; the sign is the polarity, 0 is a pruned cell.
+        codes: int8 ``[rows, cols]`` in GEMM form; 0 is a pruned weight.
         array_shape: word lines and bit lines of one array.
         groups: groups of the convolution (1 for a linear layer).
 
     Returns:
-        Level codes uint8 ``[tiles, polarity=2, slice=1, *array_shape]``, matrix row of each word line
-        int32 ``[tiles, array rows]`` and matrix column of each bit line int32 ``[tiles, array cols]``,
-        both ``UNUSED_LINE`` where the tile uses no line.
+        Signed weight codes int8 ``[tiles, *array_shape]``, matrix row of each word line int32
+        ``[tiles, array rows]`` and matrix column of each bit line int32 ``[tiles, array cols]``, both
+        ``UNUSED_LINE`` where the tile uses no line.
 
     Raises:
         TypeError: if ``codes`` is not int8.
         ValueError: as :func:`tile_count`.
     """
     if codes.dtype != torch.int8:
-        raise TypeError(f"level codes must be int8, not {codes.dtype}")
+        raise TypeError(f"weight codes must be int8, not {codes.dtype}")
     tiles = tile_lines(codes, array_shape, groups)
-    signed = codes.numpy(force=True).astype(np.int16)
-    cells = np.zeros((len(tiles), 2, 1, *array_shape), dtype=np.uint8)
+    signed = codes.numpy(force=True)
+    blocks = np.zeros((len(tiles), *array_shape), dtype=np.int8)
     row_index = np.full((len(tiles), array_shape[0]), UNUSED_LINE, dtype=np.int32)
     col_index = np.full((len(tiles), array_shape[1]), UNUSED_LINE, dtype=np.int32)
     for tile, (rows, cols) in enumerate(tiles):
-        block = signed[np.ix_(rows, cols)]
-        cells[tile, POSITIVE, 0, : len(rows), : len(cols)] = np.maximum(block, 0)
-        cells[tile, NEGATIVE, 0, : len(rows), : len(cols)] = np.maximum(-block, 0)
+        blocks[tile, : len(rows), : len(cols)] = signed[np.ix_(rows, cols)]
         row_index[tile, : len(rows)] = rows
         col_index[tile, : len(cols)] = cols
-    return torch.from_numpy(cells), torch.from_numpy(row_index), torch.from_numpy(col_index)
+    return torch.from_numpy(blocks), torch.from_numpy(row_index), torch.from_numpy(col_index)
 
 
 def assemble(
-    cells: torch.Tensor, row_index: torch.Tensor, col_index: torch.Tensor, matrix_shape: tuple[int, int]
+    blocks: torch.Tensor, row_index: torch.Tensor, col_index: torch.Tensor, matrix_shape: tuple[int, int]
 ) -> torch.Tensor:
-    """Put tiles back together: positive minus negative cells at their place in the matrix, zero elsewhere.
+    """Put tiles back together: every block at its place in the matrix, zero elsewhere.
 
     Args:
-        cells: level codes uint8, or conductances (floating point),
-            ``[tiles, polarity=2, slice=1, rows, cols]``.
+        blocks: ``[tiles, rows, cols]``, as from :func:`form_tiles` or :func:`~hwloop.mapping.decode`; or the
+            cells of one differential slice, ``[tiles, polarity=2, slice=1, rows, cols]``, floating point.
         row_index: int32 ``[tiles, rows]`` as from :func:`form_tiles`.
         col_index: int32 ``[tiles, cols]``.
         matrix_shape: rows and columns of the matrix.
 
     Returns:
-        ``[matrix rows, matrix cols]``, int8 for level codes and the dtype of ``cells`` for conductances.
-
-    Raises:
-        ValueError: if the cells have more than one slice.
+        ``[matrix rows, matrix cols]`` in the dtype of ``blocks``.
     """
-    if cells.shape[2] != 1:
-        raise ValueError(f"cells have {cells.shape[2]} slices; only one can be put together")
-    dtype = cells.dtype if cells.dtype.is_floating_point else torch.int8
-    difference = cells[:, POSITIVE, 0].to(dtype) - cells[:, NEGATIVE, 0].to(dtype)
-    matrix = torch.zeros(matrix_shape, dtype=dtype, device=cells.device)
-    for block, rows, cols in zip(difference, row_index.long(), col_index.long(), strict=True):
+    if blocks.ndim == 5:
+        blocks = blocks[:, POSITIVE, 0] - blocks[:, NEGATIVE, 0]
+    matrix = torch.zeros(matrix_shape, dtype=blocks.dtype, device=blocks.device)
+    for block, rows, cols in zip(blocks, row_index.long(), col_index.long(), strict=True):
         used_rows, used_cols = rows != UNUSED_LINE, cols != UNUSED_LINE
         matrix[rows[used_rows][:, None], cols[used_cols]] = block[used_rows][:, used_cols]
     return matrix

@@ -1,4 +1,4 @@
-"""Pictures of tiles: which cells are there, of which polarity, at which level."""
+"""Pictures of tiles: which weights are there, of which sign, and how large."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 
-from hwloop.mapping import NEGATIVE, POSITIVE, UNUSED_LINE, LayerMap
+from hwloop.mapping import UNUSED_LINE, LayerMap, decode, largest_code
 
 SHOWN = 48
 """Tiles of one layer that are shown as pictures."""
@@ -23,7 +23,7 @@ class TilePicture:
     """One tile as the page shows it.
 
     Attributes:
-        image: PNG as a data URL, one pixel per cell, absent cells transparent.
+        image: PNG as a data URL, one pixel per weight, pruned ones transparent.
         number: index of the tile in its layer.
         word_lines, bit_lines: used lines.
         cells: kept weights.
@@ -43,18 +43,18 @@ def pictures(layer: LayerMap, levels: int) -> list[TilePicture]:
 
     Args:
         layer: the layer.
-        levels: conducting levels of the card; the highest is drawn opaque.
+        levels: conducting levels of the card; the largest weight that they can hold is drawn opaque.
     """
-    return [_picture(layer, tile, levels) for tile in range(min(layer.tiles, SHOWN))]
+    largest = largest_code(layer.encoding, levels, layer.slices)
+    weights = decode(layer, levels).numpy() / largest
+    return [_picture(layer, tile, weights[tile]) for tile in range(min(layer.tiles, SHOWN))]
 
 
-def _picture(layer: LayerMap, tile: int, levels: int) -> TilePicture:
-    codes = layer.codes[tile].sum(dim=1).numpy().astype(np.float64) / levels
-    pixels = np.zeros((*codes.shape[1:], 4), dtype=np.uint8)
-    for polarity, colour in ((POSITIVE, _POSITIVE), (NEGATIVE, _NEGATIVE)):
-        there = codes[polarity] > 0
+def _picture(layer: LayerMap, tile: int, weights: np.ndarray) -> TilePicture:
+    pixels = np.zeros((*weights.shape, 4), dtype=np.uint8)
+    for there, colour in ((weights > 0, _POSITIVE), (weights < 0, _NEGATIVE)):
         pixels[there, :3] = colour
-        pixels[there, 3] = np.rint(255 * (0.3 + 0.7 * codes[polarity][there].clip(max=1)))
+        pixels[there, 3] = np.rint(255 * (0.3 + 0.7 * np.abs(weights[there])))
     buffer = io.BytesIO()
     imsave(buffer, pixels, format="png", metadata={"Software": "hwloop"})
     return TilePicture(

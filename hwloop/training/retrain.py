@@ -20,7 +20,7 @@ from torch import nn
 from hwloop import recipe
 from hwloop.datasets import Dataset
 from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardware
-from hwloop.mapping import ConductanceMap, LayerMap
+from hwloop.mapping import ConductanceMap, LayerMap, encode, largest_code
 from hwloop.networks import to_matrix
 from hwloop.pruning.constraints import LevelSet
 from hwloop.training.fit import EpochRecord, fit
@@ -43,8 +43,9 @@ def retrain(
 ) -> tuple[ConductanceMap, list[EpochRecord]]:
     """Retrain the weights of a map on the hardware that it will be programmed into.
 
-    Masks, scales, tiles and ADCs stay as they are; level codes change, and so do biases and other digital
-    parameters. A kept weight stays a formed cell, at level 1 or above, but may change its polarity.
+    Masks, scales, encoding, tiles and ADCs stay as they are; weight codes change, and so do biases and other
+    digital parameters. A kept weight stays off zero, at code 1 or above, but may change its sign. Offset
+    arrays choose anew which bit lines are flipped.
 
     Args:
         net: the network's structure; weights, biases and the like are the map's. Not changed.
@@ -131,7 +132,8 @@ class _Loop(nn.Module):
         for name, module in self._layers.items():
             weight, kept = module.layer.weight.data, self._kept[name]
             scale = self._scale(self._map.layers[name])
-            weight.clamp_(-scale * self._map.card.levels, scale * self._map.card.levels)
+            largest = scale * self._largest(self._map.layers[name])
+            weight.clamp_(-largest, largest)
             weight.mul_(kept).masked_fill_(kept & (weight == 0), scale)
 
     def reached(self) -> ConductanceMap:
@@ -139,8 +141,9 @@ class _Loop(nn.Module):
         layers = {}
         for name, module in self._layers.items():
             layer = self._map.layers[name]
-            level_set = LevelSet(self._scale(layer), self._map.card.levels)
-            layers[name] = _with_codes(layer, level_set.codes(to_matrix(module.layer).detach()))
+            level_set = LevelSet(self._scale(layer), self._largest(layer))
+            matrix = level_set.codes(to_matrix(module.layer).detach())
+            layers[name] = _with_codes(layer, matrix, self._map.card.levels)
         state = self.running.state_dict()
         for name in self._layers:
             prefix = f"{name}.layer."
@@ -150,16 +153,20 @@ class _Loop(nn.Module):
         return replace(self._map, layers=layers, digital=digital)
 
     def _scale(self, layer: LayerMap) -> float:
-        """Weight of one level."""
+        """Weight of code 1."""
         return layer.weight_per_siemens * self._map.g_step
 
+    def _largest(self, layer: LayerMap) -> int:
+        """Largest weight code."""
+        return largest_code(layer.encoding, self._map.card.levels, layer.slices)
 
-def _with_codes(layer: LayerMap, matrix: torch.Tensor) -> LayerMap:
-    """Return a layer that holds other signed level codes ``[matrix_rows, matrix_cols]`` in the same cells."""
+
+def _with_codes(layer: LayerMap, matrix: torch.Tensor, levels: int) -> LayerMap:
+    """Return a layer that holds other weight codes ``[matrix_rows, matrix_cols]`` in the same places."""
     rows, cols = layer.row_index.long().clamp(min=0), layer.col_index.long().clamp(min=0)
-    signed = matrix.to(torch.int16)[rows[:, :, None], cols[:, None, :]] * layer.mask
-    codes = torch.stack([signed.clamp(min=0), -signed.clamp(max=0)], dim=1)[:, :, None]
-    return replace(layer, codes=codes.to(torch.uint8), actual=None)
+    blocks = matrix[rows[:, :, None], cols[:, None, :]] * layer.mask
+    cells = encode(blocks, layer.row_index, layer.col_index, layer.encoding, levels, layer.slices)
+    return replace(layer, actual=None, **cells._asdict())
 
 
 def _clamp_to(low: float, high: float) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from device_models import load_card
-from hwloop.mapping import assemble, build_map
+from hwloop.mapping import assemble, build_map, decode
 from hwloop.networks import crossbar_layers, from_matrix, lenet, to_matrix
 
 CARD = load_card("rram-neurram")
@@ -44,7 +44,8 @@ def test_conductances_times_their_scale_are_the_weights(factory):
     for name, module in crossbar_layers(net).items():
         layer, (codes, scale) = conductance_map.layers[name], quantized[name]
         assert layer.matrix_shape == tuple(codes.shape)
-        siemens = assemble(conductance_map.target(name), layer.row_index, layer.col_index, layer.matrix_shape)
+        steps = decode(layer, CARD.levels, conductance_map.target(name) / CARD.g_step)
+        siemens = CARD.g_step * assemble(steps, layer.row_index, layer.col_index, layer.matrix_shape)
         weights = from_matrix(module, siemens * layer.weight_per_siemens)
         assert weights.shape == layer.weight_shape
         torch.testing.assert_close(weights, from_matrix(module, codes * scale).double(), rtol=1e-6, atol=0)
@@ -87,17 +88,17 @@ def test_what_does_not_fit_is_named():
         build_map("tests:net", net, quantized, CARD, (8, 8), input_scales or {"0": (1.0, False)})
 
     build()
-    with pytest.raises(ValueError, match="layer 0: level codes missing"):
+    with pytest.raises(ValueError, match="layer 0: weight codes missing"):
         build({})
     with pytest.raises(ValueError, match=r"layer 1: .* no such crossbar layer"):
         build(good | {"1": good["0"]})
     with pytest.raises(ValueError, match="layer 0: input scale missing"):
         build(input_scales={"1": (1.0, False)})
-    with pytest.raises(ValueError, match=r"layer 0: level codes are \[3, 4\], must be \[4, 3\]"):
+    with pytest.raises(ValueError, match=r"layer 0: weight codes are \[3, 4\], must be \[4, 3\]"):
         build({"0": (codes.T, scale)})
     with pytest.raises(
-        ValueError, match="layer 0: level code 16 is above the 15 levels of card rram-neurram"
+        ValueError, match="layer 0: weight code 16 is above 15, the most that differential encoding"
     ):
         build({"0": (torch.full((4, 3), 16, dtype=torch.int8), scale)})
-    with pytest.raises(ValueError, match="layer 0: level codes must be int8"):
+    with pytest.raises(ValueError, match="layer 0: weight codes must be int8"):
         build({"0": (codes.int(), scale)})

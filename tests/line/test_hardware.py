@@ -354,9 +354,13 @@ def test_wrong_use_says_what_is_wrong(hardware: Hardware) -> None:
         hardware.read("fc", torch.zeros(1, 21))
     with pytest.raises(ValueError, match="layer fc: inputs hold values that are not finite"):
         hardware.read("fc", torch.full((1, 20), float("nan")))
+
+
+def test_weights_that_arrays_are_not_read_for_are_refused() -> None:
     layer = random_layer()
+    sliced = replace(layer, codes=layer.codes.repeat(1, 1, 2, 1, 1))
     with pytest.raises(ValueError, match="layer fc: 2 slices"):
-        hardware.program(map_of(replace(layer, codes=layer.codes.repeat(1, 1, 2, 1, 1))))
+        FastHardware(NO_WIRES, dac_bits=8, seed=0).program(map_of(sliced))
 
 
 def test_converters_that_do_not_fit_the_accumulator_are_refused() -> None:

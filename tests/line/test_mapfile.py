@@ -291,7 +291,7 @@ def both_polarities(file):
 
 def change_card(file):
     card = json.loads(file["card"][()])
-    card["g_max"]["value"] = 80e-6
+    card["g_max"]["value"] = 30e-6
     text = json.dumps(card).encode()
     replace(file, "card", data=np.array(text, dtype=h5py.string_dtype("utf-8", len(text))))
 
@@ -324,7 +324,7 @@ def change_card(file):
         (set_attribute("rows", at="/", to=10**9), "arrays of 1000000000x8"),
         (change_card, "card: its level step"),
         (lambda file: file["layers"].create_group("a b"), "name 'a b' is not allowed"),
-        (lambda file: file["layers/fc"].create_group("x"), "x is no data set of a layer"),
+        (lambda file: file["layers/fc"].create_group("x"), "x is no data set of such a layer"),
     ],
 )
 def test_values_that_no_map_has_are_refused(path, change, message):

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from hwloop.cli.maps import maps_app
-from hwloop.mapping import assemble, compare_maps, export_csv, write_map
+from hwloop.mapping import assemble, compare_maps, decode, export_csv, write_map
 
 from .maps import map_of, random_layer
 from .test_mapfile import example
@@ -124,7 +124,7 @@ def test_csv_holds_every_cell_of_the_map(path, original, tmp_path):
     matrix = torch.zeros(layer.matrix_shape, dtype=torch.int8)
     with (out / "fc.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            cell = (int(row["tile"]), int(row["polarity"]), 0, int(row["word_line"]), int(row["bit_line"]))
+            cell = tuple(int(row[at]) for at in ("tile", "polarity", "slice", "word_line", "bit_line"))
             codes[cell], actual[cell] = int(row["level_code"]), float(row["actual_siemens"])
             target = float(original.target("fc", torch.float32)[cell])
             assert float(row["target_siemens"]) == pytest.approx(target, rel=1e-6)
@@ -132,7 +132,9 @@ def test_csv_holds_every_cell_of_the_map(path, original, tmp_path):
             matrix[int(row["matrix_row"]), int(row["matrix_col"])] = sign * int(row["level_code"])
     assert torch.equal(codes, layer.codes)
     assert torch.equal(actual, layer.actual)
-    assert torch.equal(matrix, assemble(layer.codes, layer.row_index, layer.col_index, layer.matrix_shape))
+    assert torch.equal(
+        matrix, assemble(decode(layer, 15), layer.row_index, layer.col_index, layer.matrix_shape)
+    )
     facts = json.loads((out / "map.json").read_text())
     assert facts["layers"]["fc"]["weight_per_siemens"] == layer.weight_per_siemens
     assert facts["card"]["g_max"]["unit"] == "S"

@@ -65,8 +65,8 @@ def count_by_hand(codes, array_shape, groups):
 def test_tiles_put_together_are_the_matrix(case):
     codes, array_shape, groups = case
     tiles, row_index, col_index = form_tiles(codes, array_shape, groups)
-    assert tiles.dtype == torch.uint8
-    assert tiles.shape[1:] == (2, 1, *array_shape)
+    assert tiles.dtype == torch.int8
+    assert tiles.shape[1:] == array_shape
     assert torch.equal(assemble(tiles, row_index, col_index, tuple(codes.shape)), codes)
 
 
@@ -81,12 +81,12 @@ def test_tile_count_is_that_of_the_rule(case):
 
 @given(matrices())
 @settings(max_examples=300, deadline=None)
-def test_every_weight_is_in_one_cell_and_every_line_of_a_tile_is_used(case):
+def test_every_weight_is_in_one_place_and_every_line_of_a_tile_is_used(case):
     codes, array_shape, groups = case
     tiles, row_index, col_index = form_tiles(codes, array_shape, groups)
     assert int((tiles != 0).sum()) == int((codes != 0).sum())
-    for cells, rows, cols in zip(tiles[:, :, 0], row_index, col_index, strict=True):
-        kept = (cells != 0).any(dim=0)
+    for block, rows, cols in zip(tiles, row_index, col_index, strict=True):
+        kept = block != 0
         assert torch.equal(kept.any(dim=1), rows != UNUSED_LINE)
         assert torch.equal(kept.any(dim=0), cols != UNUSED_LINE)
         for lines in (rows[rows != UNUSED_LINE], cols[cols != UNUSED_LINE]):
@@ -106,14 +106,14 @@ def test_pruning_blocks_of_a_dense_matrix_never_costs_tiles(case):
 @pytest.mark.parametrize("array_shape", [(1, 1), (64, 64)])
 def test_one_weight_takes_one_tile(array_shape):
     tiles, row_index, col_index = form_tiles(torch.tensor([[-3]], dtype=torch.int8), array_shape)
-    assert tiles[0, 1, 0, 0, 0] == 3
-    assert int(tiles.sum()) == 3
+    assert tiles[0, 0, 0] == -3
+    assert int(tiles.sum()) == -3
     assert (int(row_index[0, 0]), int(col_index[0, 0])) == (0, 0)
 
 
 def test_a_layer_without_weights_takes_no_tile():
     tiles, row_index, col_index = form_tiles(torch.zeros(100, 30, dtype=torch.int8), (64, 64))
-    assert tiles.shape == (0, 2, 1, 64, 64)
+    assert tiles.shape == (0, 64, 64)
     assert row_index.shape == col_index.shape == (0, 64)
     assert not assemble(tiles, row_index, col_index, (100, 30)).any()
 

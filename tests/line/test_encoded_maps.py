@@ -1,0 +1,241 @@
+"""Maps of sliced and offset weights: through files, tables, pictures, retraining and the line."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from device_models import load_card
+from hwloop.hardware import IdealHardware, network_from_map
+from hwloop.line import Run, RunFolder, load_inputs, walk
+from hwloop.mapping import (
+    ConductanceMap,
+    MapFileError,
+    assemble,
+    build_map,
+    compare_maps,
+    decode,
+    export_csv,
+    export_npz,
+    largest_code,
+    read_map,
+    validate_map,
+    write_map,
+)
+from hwloop.networks import crossbar_layers, to_matrix
+from hwloop.progress import Silence
+from hwloop.pruning import full_masks
+from hwloop.quantization import quantize
+from hwloop.recipe import RecipeError, Retrain, load_recipe
+from hwloop.report.tiles import pictures
+from hwloop.training.retrain import retrain
+
+from .small import digits, seeded_network
+from .test_mapfile import seal
+from .tiny import write_recipe
+
+CARD = load_card("rram-neurram").with_levels(3)
+ENCODINGS = [("differential", 2), ("offset", 1), ("offset", 2)]
+
+
+def small_map(encoding: str, slices: int) -> ConductanceMap:
+    """A small network, half of it pruned, in cells of three levels."""
+    net, generator = seeded_network(), torch.Generator().manual_seed(0)
+    masks = {name: torch.rand(m.shape, generator=generator) < 0.5 for name, m in full_masks(net).items()}
+    layers = quantize(net, masks, largest_code(encoding, CARD.levels, slices))
+    codes = {name: (layer.codes, layer.scale) for name, layer in layers.items()}
+    inputs = dict.fromkeys(codes, (1.0, False))
+    return build_map(
+        "tests.line.small:small_network", net, codes, CARD, (16, 16), inputs, encoding=encoding, slices=slices
+    )
+
+
+@pytest.fixture(scope="module", params=ENCODINGS, ids=lambda param: f"{param[0]}-{param[1]}")
+def encoded(request) -> ConductanceMap:
+    return small_map(*request.param)
+
+
+@pytest.fixture
+def offset_file(tmp_path):
+    path = tmp_path / "maps.h5"
+    write_map(small_map("offset", 2), path)
+    return path
+
+
+def test_a_file_gives_the_map_back_programmed_or_not(encoded, tmp_path):
+    path = tmp_path / "maps.h5"
+    for conductance_map in (encoded, IdealHardware().program(encoded)):
+        write_map(conductance_map, path)
+        assert validate_map(path) == []
+        assert compare_maps(read_map(path), conductance_map) == []
+
+
+def test_the_file_alone_tells_the_weights(encoded, tmp_path):
+    """As the description of a layer says, in numpy."""
+    write_map(encoded, tmp_path / "maps.h5")
+    with h5py.File(tmp_path / "maps.h5") as file:
+        g_step = file.attrs["g_step_siemens"]
+        levels = json.loads(file["card"][()])["level_count"]["value"]
+        for name, group in file["layers"].items():
+            g, base = group["target"][()].astype(np.float64), levels + 1
+            places = base ** np.arange(g.shape[2])[:, None, None]
+            if g.shape[1] == 2:
+                siemens = (places * (g[:, 0] - g[:, 1])).sum(axis=1)
+            else:
+                flipped = group["flipped"][()][:, :, None, :] == 1
+                held = np.where(flipped, levels * g_step - g[:, 0], g[:, 0])
+                largest = min(127, (base ** g.shape[2] - 1) // 2)
+                siemens = (places * held).sum(axis=1) - largest * g_step
+            layer = encoded.layers[name]
+            used = (layer.row_index >= 0)[:, :, None] & (layer.col_index >= 0)[:, None, :]
+            expected = decode(layer, CARD.levels).double() * g_step
+            np.testing.assert_allclose(np.where(used, siemens, 0), expected, rtol=1e-5, atol=1e-5 * g_step)
+            assert np.array_equal(group["mask"][()] == 1, layer.mask)
+
+
+def test_tables_hold_every_cell_and_what_is_flipped(encoded, tmp_path):
+    export_csv(encoded, tmp_path / "csv")
+    export_npz(encoded, tmp_path / "npz")
+    facts = json.loads((tmp_path / "csv" / "map.json").read_text("utf-8"))
+    for name, layer in encoded.layers.items():
+        codes = torch.zeros_like(layer.codes)
+        with (tmp_path / "csv" / f"{name}.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                place = tuple(int(row[at]) for at in ("tile", "polarity", "slice", "word_line", "bit_line"))
+                codes[place] = int(row["level_code"])
+        assert torch.equal(codes, layer.codes)
+        with np.load(tmp_path / "npz" / f"{name}.npz", allow_pickle=False) as data:
+            assert np.array_equal(data["codes"], layer.codes)
+            assert np.array_equal(data["mask"] == 1, layer.mask)
+            assert ("flipped" in data) == (layer.flipped is not None)
+            if layer.flipped is not None:
+                assert np.array_equal(data["flipped"] == 1, layer.flipped)
+                assert facts["layers"][name]["flipped"] == layer.flipped.nonzero().tolist()
+
+
+def test_pictures_show_kept_weights(encoded):
+    for layer in encoded.layers.values():
+        shown = pictures(layer, CARD.levels)
+        assert [picture.cells for picture in shown] == layer.mask.sum(dim=(1, 2)).tolist()
+
+
+def set_cell(name, index, value):
+    def change(file):
+        file[f"layers/fc1/{name}"][index] = value
+
+    return change
+
+
+def without_flipped(file):
+    del file["layers/fc1/flipped"]
+
+
+def wrong_shape(file):
+    attributes = dict(file["layers/fc1/flipped"].attrs)
+    data = file["layers/fc1/flipped"][:, :1]
+    del file["layers/fc1/flipped"]
+    file.create_dataset("layers/fc1/flipped", data=data).attrs.update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_cell("flipped", (0, 1, 3), 2), "flipped: tile 0: slice 1, bit line 3 is 2, must be 0 or 1"),
+        (without_flipped, "layers/fc1/flipped: missing"),
+        (wrong_shape, "layers/fc1/flipped: shape is [6, 1, 16], must be [6, 2, 16]"),
+        (set_cell("codes", (0, 0, 0, 0, 0), 4), "codes: tile 0: level code 4, but the card has 3 levels"),
+        (set_cell("col_index", (0, 0), -1), "layers/fc1: flipped: tile 0: slice"),
+        (set_cell("row_index", (0, 0), -1), "codes: tile 0: cell on an unused line at word line 0"),
+    ],
+)
+def test_offset_files_that_make_no_sense_are_refused(offset_file, change, message):
+    with h5py.File(offset_file, "r+") as file:
+        file["layers/fc1/flipped"][0, :, 0] = 1
+        change(file)
+        if "missing" not in message:
+            seal(file)
+    with pytest.raises(MapFileError) as failure:
+        read_map(offset_file)
+    assert message in str(failure.value)
+    assert validate_map(offset_file)[0] == str(failure.value)
+
+
+def test_a_flip_that_the_cells_do_not_have_is_noticed(offset_file):
+    with h5py.File(offset_file, "r+") as file:
+        file["layers/fc1/flipped"][2, 1, 0] ^= 1
+        seal(file)
+    with pytest.raises(MapFileError, match=r"layers/fc1: (mask|codes): tile 2"):
+        read_map(offset_file)
+
+
+def test_codes_that_no_weight_has_are_not_written(tmp_path):
+    both = small_map("differential", 8)
+    layer = both.layers["fc2"]
+    codes = layer.codes.clone()
+    tile, _, _, line, bit = codes.nonzero()[0].tolist()
+    polarity = int(codes[tile, 1, :, line, bit].any())
+    codes[tile, polarity, :, line, bit] = 3
+    wrong = dataclasses.replace(both, layers={"fc2": dataclasses.replace(layer, codes=codes)})
+    with pytest.raises(MapFileError, match=r"fc2: codes: tile \d+: weight code -?65535 at .*at most 127"):
+        write_map(wrong, tmp_path / "maps.h5")
+    offset = small_map("offset", 2)
+    layer = offset.layers["fc2"]
+    wrong = dataclasses.replace(offset, layers={"fc2": dataclasses.replace(layer, kept=~layer.kept)})
+    with pytest.raises(
+        MapFileError, match="fc2: kept: tile 0: is not 1 exactly where a weight code is not 0"
+    ):
+        write_map(wrong, tmp_path / "maps.h5")
+
+
+def test_retraining_keeps_pruned_weights_pruned_and_codes_in_range(encoded):
+    data, net = digits(), seeded_network()
+    choice = Retrain(epochs=1, learning_rate=5e-2, batch=250)
+    after, _ = retrain(net, encoded, lambda _: IdealHardware(), data, choice, seed=0)
+    for name, layer in after.layers.items():
+        before = encoded.layers[name]
+        assert torch.equal(layer.mask, before.mask)
+        assert torch.equal(decode(layer, CARD.levels) != 0, before.mask)
+        assert layer.codes.shape == before.codes.shape
+        largest = largest_code(layer.encoding, CARD.levels, layer.slices)
+        assert int(decode(layer, CARD.levels).abs().max()) <= largest
+    assert not torch.equal(after.layers["fc1"].codes, encoded.layers["fc1"].codes)
+    quantized = network_from_map(net, after)
+    for name, module in crossbar_layers(quantized).items():
+        layer = after.layers[name]
+        matrix = assemble(decode(layer, CARD.levels), layer.row_index, layer.col_index, layer.matrix_shape)
+        scale = layer.weight_per_siemens * CARD.g_step
+        torch.testing.assert_close(to_matrix(module), (matrix * scale).float(), rtol=1e-6, atol=0)
+
+
+def test_a_recipe_chooses_levels_slices_and_encoding(tmp_path):
+    hardware = 'rows = 16\ncols = 16\nencoding = "offset"\nslices = 2\ncell_levels = 3'
+    recipe = load_recipe(write_recipe(tmp_path, hardware=hardware, train="epochs = 1"))
+    folder = RunFolder.create(tmp_path / "run", recipe)
+    walk(Run(folder, load_inputs(recipe), Silence()), until="map")
+    conductance_map = read_map(tmp_path / "run" / "maps.h5")
+    assert conductance_map.card.levels == 3
+    for layer in conductance_map.layers.values():
+        assert (layer.encoding, layer.slices) == ("offset", 2)
+        assert 3 < int(decode(layer, 3).abs().max()) <= 7
+    found = folder.result("map")
+    assert found["max_logit_difference"] < 1e-3
+    assert found["accuracy"] == folder.result("quantize")["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("cell_levels = 20", "hardware.cell_levels: card rram-neurram has 15 levels"),
+        ('cell_levels = 1\nencoding = "offset"', "hardware.slices: offset encoding in 1 slices of 1 levels"),
+    ],
+)
+def test_cells_that_the_recipe_cannot_have_are_named(tmp_path, choice, message):
+    recipe = load_recipe(write_recipe(tmp_path, hardware=choice))
+    with pytest.raises(RecipeError, match=message):
+        load_inputs(recipe)
