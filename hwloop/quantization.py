@@ -1,7 +1,8 @@
 """Quantization: masked weights onto the codes that the cells of arrays can hold.
 
-A kept weight has one of the codes ``±1 … ±levels``, where ``levels`` is what the encoding holds (of one cell in
-each polarity, its levels: a kept weight is a formed cell); a pruned weight stays zero. All weights of a layer share one scale: ``weight = scale * code``. Biases stay digital.
+A kept weight has one of the codes ``±1 … ±levels``, where ``levels`` is the largest that the encoding holds; a
+pruned weight stays zero. All weights of a layer share one scale: ``weight = scale * code``. Biases stay
+digital.
 """
 
 from __future__ import annotations

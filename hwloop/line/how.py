@@ -8,8 +8,9 @@ from importlib import resources
 from typing import Any
 
 from hwloop.line.stations import OBSERVED_IMAGES
-from hwloop.mapping import ConductanceMap
+from hwloop.mapping import ConductanceMap, largest_code
 from hwloop.recipe import Recipe
+from hwloop.report.tiles import arrays_of_a_tile
 
 
 def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping[str, Any]) -> dict[str, str]:
@@ -30,14 +31,17 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
     retrained = f"{prune.retrain_epochs} epochs of masked retraining"
     pruned = f"after {prune.rounds} rounds of ADMM, projection, and {retrained}"
     facts = {
+        "arrays": arrays_of_a_tile(conductance_map),
         "card": card.name,
         "cell": choice.cell,
         "cols": cols,
+        "cycles": choice.cycles,
         "dac_bits": choice.dac_bits,
         "driver": f"{choice.driver:g}",
         "g_max": f"{card.g_max.value:g}",
         "images": images,
         "instances": recipe.evaluate.instances,
+        "largest_code": largest_code(choice.encoding, card.levels, choice.slices),
         "levels": card.levels,
         "logit_images": found["map"]["images"],
         "node": choice.node,

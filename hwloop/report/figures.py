@@ -110,16 +110,17 @@ def voltage_figure(loss: VoltageLoss, read_voltage: float) -> str:
     percent = 100 * loss.loss / read_voltage
     with drawing():
         figure = new_figure(WIDTH, 4.7)
-        axes_pair = figure.subplots(1, 2, sharey=True)
+        arrays = ("positive", "negative") if len(percent) == 2 else ("offset",)
+        panels = figure.subplots(1, len(arrays), sharey=True, squeeze=False)[0]
         top = float(np.nanmax(percent)) if np.isfinite(percent).any() else 1.0
         scale = ScalarMappable(Normalize(0, top), "viridis")
-        for axes, values, polarity in zip(axes_pair, percent, ("positive", "negative"), strict=True):
+        for axes, values, array in zip(panels, percent, arrays, strict=True):
             axes.imshow(values, cmap=scale.cmap, norm=scale.norm, interpolation="nearest", aspect="equal")
-            axes.set_title(f"{polarity} array")
+            axes.set_title(f"{array} array")
             axes.set_xlabel("bit line (sensed at the bottom)")
             _frame(axes)
-        axes_pair[0].set_ylabel("word line (driven from the left)")
-        bar = figure.colorbar(scale, ax=axes_pair, fraction=0.03, pad=0.02)
+        panels[0].set_ylabel("word line (driven from the left)")
+        bar = figure.colorbar(scale, ax=panels, fraction=0.03, pad=0.02)
         bar.set_label("cell voltage lost, % of read voltage")
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0)

@@ -71,6 +71,7 @@ def render(data: ReportData) -> str:
         # The figures are made here, from numbers and escaped names; everything else is escaped by the page.
         figures={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704
         tiles={n: tiles.pictures(layer, card.levels) for n, layer in data.conductance_map.layers.items()},
+        arrays_of_a_tile=tiles.arrays_of_a_tile(data.conductance_map),
         voltage_loss=data.voltage_loss,
         recipe=to_toml(summary.recipe),
     )

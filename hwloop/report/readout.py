@@ -18,11 +18,13 @@ class VoltageLoss:
     Attributes:
         layer: name of the layer.
         tile: index of the tile in the layer.
+        slice: slice of its weights.
         loss: volt, float64 ``[polarity, rows, cols]``; NaN on lines that the tile does not use.
     """
 
     layer: str
     tile: int
+    slice: int
     loss: np.ndarray
 
 
@@ -53,7 +55,7 @@ class AdcHistogram:
 
 
 def worst_voltage_loss(conductance_map: ConductanceMap, wires: Wires) -> VoltageLoss:
-    """Return the voltage lost over the tile that conducts most.
+    """Return the voltage lost over the tile that conducts most, in the slice that does.
 
     Args:
         conductance_map: a programmed map.
@@ -65,13 +67,14 @@ def worst_voltage_loss(conductance_map: ConductanceMap, wires: Wires) -> Voltage
     totals = {name: _actual(layer).sum(dim=(1, 2, 3, 4)) for name, layer in conductance_map.layers.items()}
     name = max(totals, key=lambda name: float(totals[name].max()))
     layer, tile = conductance_map.layers[name], int(totals[name].argmax())
-    g = _actual(layer)[tile, :, 0]
+    part = int(_actual(layer)[tile].sum(dim=(0, 2, 3)).argmax())
+    g = _actual(layer)[tile, :, part]
     rows_used, cols_used = layer.row_index[tile] != UNUSED_LINE, layer.col_index[tile] != UNUSED_LINE
     read_voltage = conductance_map.card.read_voltage.value
-    voltages = (rows_used * read_voltage).double().expand(2, 1, -1)
+    voltages = (rows_used * read_voltage).double().expand(len(g), 1, -1)
     word, bit = factorize(g, wires).node_voltages(voltages)
     loss = read_voltage - (word - bit)[:, 0]
-    return VoltageLoss(name, tile, torch.where(rows_used[:, None] & cols_used, loss, torch.nan).numpy())
+    return VoltageLoss(name, tile, part, torch.where(rows_used[:, None] & cols_used, loss, torch.nan).numpy())
 
 
 def _actual(layer: LayerMap) -> torch.Tensor:
