@@ -1,7 +1,7 @@
 """Quantization: masked weights onto the codes that the cells of arrays can hold.
 
-A kept weight has one of the codes ``±1 … ±levels``, where ``levels`` is the largest that the encoding holds; a
-pruned weight stays zero. All weights of a layer share one scale: ``weight = scale * code``. Biases stay
+A kept weight has one of the codes ``±1 … ±levels``, where ``levels`` is the largest that the encoding holds;
+a pruned weight stays zero. All weights of a layer share one scale: ``weight = scale * code``. Biases stay
 digital.
 """
 

@@ -35,7 +35,6 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "card": card.name,
         "cell": choice.cell,
         "cols": cols,
-        "cycles": choice.cycles,
         "dac_bits": choice.dac_bits,
         "driver": f"{choice.driver:g}",
         "g_max": f"{card.g_max.value:g}",
