@@ -21,7 +21,8 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .crossbar import WireFigures, crossbar_read
+from .array import WireFigures
+from .crossbar import crossbar_read
 from .ngspice import INSTALL_HINT, SpiceError, find_ngspice, with_options
 from .worker import SpiceCircuit, Worker
 

@@ -137,10 +137,10 @@ def check_lines(netlist):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"g": np.array([1e-5])}, "shape"),
-        ({"g": -G}, "conductances"),
-        ({"g": G * np.nan}, "conductances"),
-        ({"g": G * 1e-15}, "conductances"),
+        ({"cells": np.array([1e-5])}, "shape"),
+        ({"cells": -G}, "conductances"),
+        ({"cells": G * np.nan}, "conductances"),
+        ({"cells": G * 1e-15}, "conductances"),
         ({"voltages": np.zeros((1, 3))}, "voltages"),
         ({"voltages": np.zeros((0, 2))}, "voltages"),
         ({"voltages": np.full((1, 2), np.inf)}, "voltages"),
@@ -151,6 +151,6 @@ def check_lines(netlist):
     ],
 )
 def test_figures_that_make_no_array_are_refused_by_name(change, message):
-    arguments = {"g": G, "wires": WIRES, "voltages": ONE_INPUT, "title": "tile"} | change
+    arguments = {"cells": G, "wires": WIRES, "voltages": ONE_INPUT, "title": "tile"} | change
     with pytest.raises(ValueError, match=message):
         crossbar_read(**arguments)
