@@ -28,6 +28,7 @@ from hwloop.hardware import FastHardware, calibrate_inputs, network_from_map, on
 from hwloop.mapping import ConductanceMap, build_map
 from hwloop.networks import crossbar_layers, lenet, load_weights
 from hwloop.quantization import quantize
+from hwloop.recipe import Readout
 from hwloop.training import accuracy, fit
 
 SEED = 1
@@ -68,7 +69,7 @@ def main() -> None:
     }
     ours = {}
     for title, (conductance_map, wires, adc) in modes.items():
-        hardware = FastHardware(wires, dac_bits=DAC_BITS, seed=SEED, adc=adc)
+        hardware = FastHardware(wires, Readout(dac_bits=DAC_BITS), seed=SEED, adc=adc)
         start = time.perf_counter()
         hardware.program(conductance_map)
         seconds = time.perf_counter() - start

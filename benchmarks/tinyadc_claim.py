@@ -21,15 +21,15 @@ from hwloop.cost import (
     ChipCost,
     ChipFacts,
     CostCard,
-    Readout,
     estimate_by_law,
     layer_facts,
     load_cost_card,
 )
+from hwloop.recipe import Readout
 
 LEVELS = 3  # conducting levels of a two-bit cell
 ARRAYS_PER_TILE = 8  # 8-bit weights: four slices of two bits, two polarities
-READOUT = Readout(input_bits=8)
+READOUT = Readout(dac_bits=8)
 PUBLISHED_POWER, PUBLISHED_AREA = 3.5, 2.9
 
 DIFFERENCES = """\

@@ -55,10 +55,10 @@ def lenet() -> nn.Sequential:
 
 
 def convnet() -> nn.Sequential:
-    """ConvNet of the Caffe examples (``cifar10_full``): 89,440 weights for 32×32 colour images and 10 classes.
+    """ConvNet of the Caffe examples (``cifar10_full``): 89,440 weights for 32×32 colour images, 10 classes.
 
-    Its two response normalisations are left out: they are made for pixels of 0 to 255, and with pixels of 0 to 1
-    they divide by 1 to within rounding.
+    Its two response normalisations are left out: they are made for pixels of 0 to 255, and with pixels of
+    0 to 1 they divide by 1 to within rounding.
     """
     return nn.Sequential(
         OrderedDict(

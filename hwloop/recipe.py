@@ -5,12 +5,18 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from device_models.card import CardError, parse_card, read_toml
+from device_models.converters import AdcModel, UniformAdc
+from device_models.converters.bank import MAX_BITS
+from device_models.converters.dac import MAX_DAC_BITS, MAX_LEVEL_MISMATCH
 from device_models.wire_table import wire_resistance
+
+AdcBits = Annotated[int, Field(ge=1, le=MAX_BITS)]
+AdcLsb = Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
@@ -70,8 +76,50 @@ class Quantize(_Section):
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
 
 
-class HardwareChoice(_Section):
-    """The arrays: device card, size, wires and converters."""
+class Readout(_Section):
+    """How arrays are read: DACs at the word lines, ADCs at the bit lines, and what is added where.
+
+    Attributes:
+        dac_bits: bits of an input.
+        bits_per_cycle: of which so many are applied in one cycle, as one of ``2^bits_per_cycle`` levels.
+        dac_level_mismatch: standard deviation of a driver's level relative to itself.
+        rows_at_once: word lines that are driven at once; None = all of an array.
+        subtraction: of the negative polarity: ``digital``, with an ADC for each, or ``analog``, of currents.
+        accumulation: over the cycles of an input: ``digital``, with a conversion in each, or ``analog``.
+        adc: what the converters are made of.
+        adc_calibrated: whether gain and offset of each ADC are trimmed by foreground calibration.
+        bit_lines_per_adc: bit lines that take turns at one ADC; None = all of an array.
+        adc_bits: resolution, of all layers or by layer; a layer without one gets lossless converters.
+        adc_lsb: least significant bit in level steps at the read voltage, of all layers or by layer; a layer
+            without one gets the smallest that spans all that its bit lines can carry, and at least 1.
+    """
+
+    dac_bits: int = Field(default=8, ge=1, le=MAX_DAC_BITS)
+    bits_per_cycle: int = Field(default=1, ge=1, le=8)
+    dac_level_mismatch: float = Field(default=0.0, ge=0, le=MAX_LEVEL_MISMATCH)
+    rows_at_once: int | None = Field(default=None, ge=1)
+    subtraction: Literal["digital", "analog"] = "digital"
+    accumulation: Literal["digital", "analog"] = "digital"
+    adc: AdcModel = UniformAdc()
+    adc_calibrated: bool = False
+    bit_lines_per_adc: int | None = Field(default=None, ge=1)
+    adc_bits: AdcBits | dict[str, AdcBits] = Field(default_factory=dict)
+    adc_lsb: AdcLsb | dict[str, AdcLsb] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _digits_of_inputs(self) -> Self:
+        if self.bits_per_cycle > self.dac_bits:
+            raise ValueError(f"bits_per_cycle ({self.bits_per_cycle}) is above dac_bits ({self.dac_bits})")
+        return self
+
+    @property
+    def cycles(self) -> int:
+        """Cycles in which the bits of an input are applied."""
+        return -(-self.dac_bits // self.bits_per_cycle)
+
+
+class HardwareChoice(Readout):
+    """The arrays: device card, size, wires, and how they are read."""
 
     card: str = "rram-neurram"
     cell_levels: int | None = Field(default=None, ge=1, le=127)
@@ -83,7 +131,6 @@ class HardwareChoice(_Section):
     cell: Literal["1t1r", "crosspoint"] = "1t1r"
     driver: float = Field(default=100.0, ge=0)
     sense: float = Field(default=100.0, ge=0)
-    dac_bits: int = Field(default=8, ge=1, le=16)
 
     @model_validator(mode="after")
     def _known_wires(self) -> HardwareChoice:

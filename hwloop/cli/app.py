@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .adc import adc
 from .common import new_app
 from .devices import devices_app
 from .doctor import doctor
@@ -31,6 +32,7 @@ app.command()(prune)
 app.command("map")(map_command)
 app.command()(simulate)
 app.command("verify")(verify_command)
+app.command()(adc)
 app.command()(retrain)
 app.command()(report)
 app.add_typer(maps_app, name="maps")

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwloop.recipe import Recipe, load_recipe
-
 from .common import JsonOption, TerminalProgress, emit_json, fail, note, output
 
 if TYPE_CHECKING:
+    from hwloop.recipe import Recipe
     from hwloop.report import Summary
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=False)]
@@ -89,6 +88,8 @@ def report(run: RunArgument, as_json: JsonOption = False) -> None:
 
 def _choose(recipe: Path | None, seed: int | None, network: str | None, weights: Path | None) -> Recipe:
     """Return the recipe with what the command line puts in its place."""
+    from hwloop.recipe import load_recipe
+
     chosen = load_recipe(recipe)
     if network is not None:
         chosen = _with(chosen, "network", factory=network, weights="")
@@ -105,7 +106,7 @@ def _with(recipe: Recipe, section: str, **values: str) -> Recipe:
     """Return the recipe with other values in one section, checked."""
     data = recipe.model_dump()
     data[section] |= values
-    return Recipe.model_validate(data)
+    return type(recipe).model_validate(data)
 
 
 def _walk(recipe: Recipe, out: Path, until: str, fresh: bool = False) -> None:

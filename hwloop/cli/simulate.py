@@ -6,23 +6,19 @@ import os
 import statistics
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from hwloop.recipe import Recipe, RecipeError, load_recipe
-
 from .common import JsonOption, TerminalProgress, emit_json, fail, output
+from .sources import MapRecipeOption, MapsArgument, NetworkOption, network_of, recipe_of
 
 if TYPE_CHECKING:
     from hwloop.hardware import Hardware
-    from hwloop.mapping import ConductanceMap
+    from hwloop.recipe import Recipe
 
-OWN_NETWORKS = "hwloop.networks:"
 ERROR_IMAGES = 100
 
 
@@ -34,24 +30,11 @@ class Backend(StrEnum):
     SPICE = "spice"
 
 
-class NetworkNotNamedError(ValueError):
-    """A map of a network that only the user may name, because its code would run."""
-
-
 def simulate(
-    maps: Annotated[Path, typer.Argument(metavar="MAPS.H5", help="Conductance map.", show_default=False)],
+    maps: MapsArgument,
     backend: Annotated[Backend, typer.Option(help="What reads the arrays.")] = Backend.FAST,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            help="Network, as package.module:factory; needed unless it is one of hwloop's own.",
-            show_default=False,
-        ),
-    ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(help="Recipe with data and hardware; the map's own if left out.", show_default=False),
-    ] = None,
+    network: NetworkOption = None,
+    recipe: MapRecipeOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the devices.", show_default=False)] = None,
     instances: Annotated[int, typer.Option(min=1, help="Device instances to program.")] = 1,
     images: Annotated[
@@ -69,8 +52,8 @@ def simulate(
     from spice_netlists import SpiceError
 
     conductance_map = read_map(maps)
-    choice = _recipe_of(conductance_map, maps) if recipe is None else load_recipe(recipe)
-    net = build_network(_network_of(conductance_map, maps) if network is None else network)
+    choice = recipe_of(conductance_map, maps, recipe)
+    net = build_network(network_of(conductance_map, maps, network))
     dataset = load_dataset(choice.data.name, choice.data.validation, choice.seed)
     count = choice.evaluate.images if images is None else images
     x, y = dataset.test_x[:count], dataset.test_y[:count]
@@ -133,32 +116,14 @@ def _make(
 
     if backend is Backend.IDEAL:
         return IdealHardware()
-    wires, bits = make_wires(choice.hardware), choice.hardware.dac_bits
+    wires = make_wires(choice.hardware)
     if backend is Backend.FAST:
-        return FastHardware(wires, dac_bits=bits, seed=seed, instance=instance)
+        return FastHardware(wires, choice.hardware, seed=seed, instance=instance)
     return SpiceHardware(
-        wires, dac_bits=bits, seed=seed, instance=instance, workers=os.cpu_count() or 1, progress=progress
+        wires,
+        choice.hardware,
+        seed=seed,
+        instance=instance,
+        workers=os.cpu_count() or 1,
+        progress=progress,
     )
-
-
-def _recipe_of(conductance_map: ConductanceMap, maps: Path) -> Recipe:
-    """Return the recipe that a map remembers; nothing in it may name a file to open."""
-    try:
-        recipe = Recipe.model_validate(conductance_map.attributes.get("recipe", {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{maps}: its recipe: {field}: {first['msg']}; give one with --recipe") from error
-    if recipe.data.name.endswith(".npz"):
-        raise RecipeError(f"{maps}: was made with images from a file; name them in a recipe with --recipe")
-    return recipe
-
-
-def _network_of(conductance_map: ConductanceMap, maps: Path) -> str:
-    """Return the network that a map names, if it is one of hwloop's own: no file says which code runs."""
-    if not conductance_map.network.startswith(OWN_NETWORKS):
-        raise NetworkNotNamedError(
-            f"{maps}: is of network {conductance_map.network!r}; if you trust that code, "
-            f"add --network {conductance_map.network}"
-        )
-    return conductance_map.network

@@ -10,24 +10,19 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hwloop.recipe import load_recipe
-
 from .common import JsonOption, TerminalProgress, emit_json, fail, output
-from .simulate import _recipe_of
+from .sources import MapRecipeOption, MapsArgument, recipe_of
 
 if TYPE_CHECKING:
     from hwloop.verify import VerifyReport
 
 
 def verify_command(
-    maps: Annotated[Path, typer.Argument(metavar="MAPS.H5", help="Conductance map.", show_default=False)],
+    maps: MapsArgument,
     tiles: Annotated[int, typer.Option(min=1, help="Tile positions to check, drawn at random.")] = 4,
     inputs: Annotated[int, typer.Option(min=1, help="Input vectors per array.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and the inputs.")] = 0,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(help="Recipe with the wires; the map's own if left out.", show_default=False),
-    ] = None,
+    recipe: MapRecipeOption = None,
     workers: Annotated[int, typer.Option(min=1, help="ngspice processes.")] = os.cpu_count() or 1,
     keep_failed: Annotated[
         Path | None,
@@ -41,7 +36,7 @@ def verify_command(
     from hwloop.verify import verify
 
     conductance_map = read_map(maps)
-    choice = _recipe_of(conductance_map, maps) if recipe is None else load_recipe(recipe)
+    choice = recipe_of(conductance_map, maps, recipe)
     with TerminalProgress() as progress:
         progress.begin("verify")
         report = verify(

@@ -6,7 +6,6 @@ from .card import CostCard as CostCard
 from .card import load_cost_card as load_cost_card
 from .estimate import ChipCost as ChipCost
 from .estimate import CostByPart as CostByPart
-from .estimate import Readout as Readout
 from .estimate import estimate as estimate
 from .estimate import estimate_by_law as estimate_by_law
 from .facts import ChipFacts as ChipFacts

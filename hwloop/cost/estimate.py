@@ -15,36 +15,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hwloop.recipe import Readout
+
 from .adc_law import ADCS, AdcLaw
 from .card import CostCard
 from .facts import ChipFacts, LayerFacts, TileFacts
 
-
-@dataclass(frozen=True)
-class Readout:
-    """How arrays are read.
-
-    Attributes:
-        input_bits: bits of one input.
-        bits_per_cycle: input bits that a DAC applies at once; a DAC of v bits is priced as 2^v - 1 one-bit
-            DACs (one switch for each step).
-        adcs_per_array: converters of one array, which share its bit lines.
-        output_bits: bits in which one output of a tile is kept; ISAAC's 16.
-    """
-
-    input_bits: int = 8
-    bits_per_cycle: int = 1
-    adcs_per_array: int = 1
-    output_bits: int = 16
-
-    def __post_init__(self) -> None:
-        for name in ("input_bits", "bits_per_cycle", "adcs_per_array", "output_bits"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-
-    def cycles(self, layer: LayerFacts) -> int:
-        """Array reads that one input vector takes; a signed one is read in two passes."""
-        return math.ceil(self.input_bits / self.bits_per_cycle) * (2 if layer.input_signed else 1)
+OUTPUT_BITS = 16
+"""Bits in which one output of a tile is kept; ISAAC's."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +97,7 @@ def estimate(
         chip: its tiles.
         card: costs of the parts.
         readout: how arrays are read; None = 8-bit inputs, one bit per cycle, one converter for each array.
+            Its ADC bits are not looked at: those of the tiles count.
         adc_law: name of one of the card's ADC laws; None = its default.
 
     Raises:
@@ -145,42 +124,73 @@ def _layer_cost(
     layer: LayerFacts, array_shape: tuple[int, int], card: CostCard, law: AdcLaw, readout: Readout
 ) -> CostByPart:
     arrays = layer.arrays_per_tile
-    cycle = _cycle_seconds(layer, card, readout)
+    # Arrays that are subtracted in pairs before conversion share their converters.
+    converted = arrays // 2 if readout.subtraction == "analog" else arrays
+    passes = 2 if layer.input_signed else 1
+    vector = passes * _pass_seconds(layer, card, readout)
     built = _sum_parts(_units(tile, *array_shape, arrays, readout) for tile in layer.tiles)
     busy = _sum_parts(_units(tile, tile.rows, tile.cols, arrays, readout) for tile in layer.tiles)
-    converters = arrays * readout.adcs_per_array
-    area = {ADCS: converters * sum(law.converter_area(tile.adc_bits) for tile in layer.tiles)}
-    power = {
-        ADCS: arrays * sum(tile.cols * law.conversion_energy(tile.adc_bits) for tile in layer.tiles) / cycle
+    area = {
+        ADCS: converted
+        * _adcs_per_array(array_shape[1], readout)
+        * sum(law.converter_area(tile.adc_bits) for tile in layer.tiles)
     }
+    # Of one input vector: a bit line is converted once for each group of rows, in each cycle or once for all.
+    turns = passes * (1 if readout.accumulation == "analog" else readout.cycles)
+    conversions = [converted * tile.cols * turns * _row_groups(tile, readout) for tile in layer.tiles]
+    energy = sum(
+        count * law.conversion_energy(tile.adc_bits)
+        for count, tile in zip(conversions, layer.tiles, strict=True)
+    )
+    power = {ADCS: energy / vector if vector else 0.0}
     for name, part in card.parts.items():
         area[name] = built.get(part.per, 0.0) * part.area.value / part.count
         power[name] = busy.get(part.per, 0.0) * part.power.value / part.count
-    cycles = layer.vectors * readout.cycles(layer) if layer.tiles else 0
+    seconds = vector * layer.vectors
     return CostByPart(
         area_mm2=area,
         power_w=power,
-        energy_j={name: watts * cycle * cycles for name, watts in power.items()},
-        conversions=arrays * sum(tile.cols for tile in layer.tiles) * cycles,
-        seconds=cycle * cycles,
+        energy_j={name: watts * seconds for name, watts in power.items()},
+        conversions=sum(conversions) * layer.vectors,
+        seconds=seconds,
     )
 
 
-def _cycle_seconds(layer: LayerFacts, card: CostCard, readout: Readout) -> float:
-    """Time of one array read: of the array, or of the converter that serves most bit lines, if longer."""
-    shared = max((math.ceil(tile.cols / readout.adcs_per_array) for tile in layer.tiles), default=0)
-    return max(card.array_read.value, shared / card.adc_rate.value)
+def _pass_seconds(layer: LayerFacts, card: CostCard, readout: Readout) -> float:
+    """Time in which all digits of an input vector are applied and converted, over all groups of rows.
+
+    The converter that serves most bit lines works while the array is read the next time; the slower sets the
+    pace.
+    """
+    share = max((min(tile.cols, readout.bit_lines_per_adc or tile.cols) for tile in layer.tiles), default=0)
+    convert, cycles = share / card.adc_rate.value, readout.cycles
+    groups = max((_row_groups(tile, readout) for tile in layer.tiles), default=0)
+    if readout.accumulation == "analog":
+        return groups * max(cycles * card.array_read.value, convert)
+    return groups * cycles * max(card.array_read.value, convert)
+
+
+def _row_groups(tile: TileFacts, readout: Readout) -> int:
+    """Groups of word lines that are read one after the other."""
+    return math.ceil(tile.rows / (readout.rows_at_once or tile.rows))
+
+
+def _adcs_per_array(cols: int, readout: Readout) -> int:
+    return math.ceil(cols / (readout.bit_lines_per_adc or cols))
 
 
 def _units(tile: TileFacts, rows: int, cols: int, arrays: int, readout: Readout) -> dict[str, float]:
-    """Count what a tile position has of each unit that parts are priced by."""
+    """Count what a tile position has of each unit that parts are priced by.
+
+    A DAC of v bits is priced as ``2^v - 1`` one-bit DACs: one switch for each step.
+    """
     return {
         "cell": arrays * rows * cols,
         "one-bit DAC": arrays * rows * (2**readout.bits_per_cycle - 1),
         "bit line": arrays * cols,
         "array": arrays,
-        "input bit": arrays * rows * readout.input_bits,
-        "output bit": cols * readout.output_bits,
+        "input bit": arrays * rows * readout.dac_bits,
+        "output bit": cols * OUTPUT_BITS,
         "index bit": tile.index_bits,
         "line": arrays * (rows + cols),
     }

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from device_models.converters import lossless_bits
-from hwloop.mapping import UNUSED_LINE, ConductanceMap
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, resolution
 from hwloop.mapping.tiles import tile_lines
+from hwloop.recipe import Readout
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,27 @@ class ChipFacts:
                     )
 
 
-def chip_facts(conductance_map: ConductanceMap, vectors: Mapping[str, int]) -> ChipFacts:
+def chip_facts(
+    conductance_map: ConductanceMap, vectors: Mapping[str, int], readout: Readout | None = None
+) -> ChipFacts:
     """Return the facts of the chip that holds a map.
 
     Args:
         conductance_map: what the arrays hold.
         vectors: for each layer, input vectors of one image (:func:`vectors_per_image`).
+        readout: how arrays are read, with the bits of their converters; None = lossless ones.
+
+    Raises:
+        ValueError: as :func:`hwloop.mapping.resolution`.
     """
     layers = {}
     for name, layer in conductance_map.layers.items():
+        bits_of_tiles = resolution(layer, conductance_map.card.levels, readout or Readout()).bits.tolist()
         lines = zip(_used(layer.row_index), _used(layer.col_index), strict=True)
         layers[name] = LayerFacts(
             tiles=tuple(
-                TileFacts(len(rows), len(cols), int(bits), _index_bits(rows, cols, layer.matrix_shape))
-                for (rows, cols), bits in zip(lines, layer.adc_bits, strict=True)
+                TileFacts(len(rows), len(cols), bits, _index_bits(rows, cols, layer.matrix_shape))
+                for (rows, cols), bits in zip(lines, bits_of_tiles, strict=True)
             ),
             arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2],
             vectors=vectors[name],
@@ -111,8 +119,10 @@ def chip_facts(conductance_map: ConductanceMap, vectors: Mapping[str, int]) -> C
     return ChipFacts(conductance_map.array_shape, layers)
 
 
-def dense_facts(conductance_map: ConductanceMap, vectors: Mapping[str, int]) -> ChipFacts:
-    """Return the facts of the chip that would hold the same layers with no weight pruned."""
+def dense_facts(
+    conductance_map: ConductanceMap, vectors: Mapping[str, int], readout: Readout | None = None
+) -> ChipFacts:
+    """Return the facts of the chip that would hold the same layers, no weight pruned, with lossless ADCs."""
     return ChipFacts(
         conductance_map.array_shape,
         {
@@ -124,6 +134,7 @@ def dense_facts(conductance_map: ConductanceMap, vectors: Mapping[str, int]) -> 
                 groups=layer.groups,
                 arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2],
                 input_signed=layer.input_signed,
+                readout=readout,
             )
             for name, layer in conductance_map.layers.items()
         },
@@ -140,7 +151,7 @@ def layer_facts(
     groups: int = 1,
     arrays_per_tile: int = 2,
     input_signed: bool = False,
-    bits_per_cycle: int = 1,
+    readout: Readout | None = None,
 ) -> LayerFacts:
     """Return the facts of a layer that keeps all its lines, with lossless converters.
 
@@ -153,20 +164,23 @@ def layer_facts(
         groups: groups of the convolution.
         arrays_per_tile: polarities times slices.
         input_signed: True if vectors are read in two passes.
-        bits_per_cycle: input bits that the DACs apply in one cycle.
+        readout: how arrays are read; its ADC bits are not looked at. None = one input bit per cycle.
 
     Raises:
         ValueError: as :func:`hwloop.mapping.tile_count` and :func:`device_models.converters.lossless_bits`.
     """
     height = matrix_shape[0] // groups
     mask = torch.block_diag(*[torch.ones(height, matrix_shape[1] // groups)] * groups)
-    most = height if cells_per_column is None else min(height, cells_per_column)
+    readout = readout or Readout()
+    most = min(given for given in (height, cells_per_column, readout.rows_at_once) if given is not None)
+    digit = readout.dac_bits if readout.accumulation == "analog" else readout.bits_per_cycle
+    sign = readout.subtraction == "analog"
     return LayerFacts(
         tiles=tuple(
             TileFacts(
                 len(rows),
                 len(cols),
-                lossless_bits(min(len(rows), most), levels, bits_per_cycle),
+                lossless_bits(min(len(rows), most), levels, digit) + sign,
                 _index_bits(rows, cols, matrix_shape),
             )
             for rows, cols in tile_lines(mask, array_shape, groups)

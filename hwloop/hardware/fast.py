@@ -8,14 +8,32 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from device_models.converters import MAX_DAC_BITS, dac_codes
+from device_models.converters import Dac, UniformAdc, dac_codes, slices
 from device_models.crossbar import Wires, effective_conductance
 from device_models.memristor import program, read_noise_variance
 from device_models.random import stream_key
-from hwloop.hardware.bit_serial import Band, count_codes, form_bands, read_bands, standard_normals
-from hwloop.hardware.checks import check_inputs, check_slices, programmed_layer
-from hwloop.mapping import ConductanceMap, LayerMap, assemble
+from hwloop.hardware.adcs import LayerAdcs, build_adcs
+from hwloop.hardware.bit_serial import (
+    Band,
+    BitLines,
+    Reading,
+    count_codes,
+    form_bands,
+    is_exact,
+    read_bands,
+    standard_normals,
+)
+from hwloop.hardware.checks import check_inputs, programmed_layer
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, line_weights, resolution
+from hwloop.recipe import Readout
 
+_WITHOUT_ADCS = {
+    "adc": UniformAdc(),
+    "adc_bits": {},
+    "adc_lsb": {},
+    "subtraction": "digital",
+    "accumulation": "digital",
+}
 _TILES = 64  # tile positions that are solved at a time
 _INPUTS = 1 << 22  # inputs that are read bit by bit at a time: enough to keep all threads busy
 _FACTORS = 1 << 18  # inputs that are multiplied at a time: what fits in a core's cache
@@ -27,48 +45,52 @@ class _Layer:
     """A programmed layer: its bands, or the matrix that gives the same result in one product."""
 
     map: LayerMap
-    key: int
+    adcs: LayerAdcs
+    reading: Reading
     weight_per_count: float  # weight times activation of one level step times one input code
     bands: list[Band]
+    drivers: torch.Tensor | None  # [matrix_rows, digits]: steps that are applied for each digit, if not ideal
+    per_input: torch.Tensor | None  # [matrix_rows, matrix_cols]: what digital logic adds for each input code
     matrix: torch.Tensor | None = None  # [matrix_rows, matrix_cols] in level steps
     variance: torch.Tensor | None = None  # of one read with all inputs at 1, in level steps squared
     vectors: int = 0  # read since programming
 
 
 class FastHardware:
-    """Simulated arrays: programming error, exact wires, read noise, bit-serial DAC, an ADC for each bit line.
+    """Simulated arrays: programming error, exact wires, read noise, DACs, and ADCs at the bit lines.
 
-    A read of one input vector takes one cycle per input bit. In each cycle every ADC converts the current of
-    its bit line; the least significant bit is one level step at the read voltage. Codes are shifted,
-    subtracted between polarities and added over tiles digitally. Layers with signed inputs are read in two
-    passes.
+    A read of one input vector takes one cycle for each digit of its inputs. In each cycle the ADCs convert
+    the currents of their bit lines; codes are shifted, subtracted between polarities and added over tiles
+    digitally. Layers with signed inputs are read in two passes. What else there is to choose, and what the
+    converters are, says :class:`~hwloop.recipe.Readout`.
 
     Where it is provably the same, bits are not read one by one (see :meth:`collapses`): with all effective
-    conductances on whole levels, no read noise and ADCs that hold the sum of every column, each code is the
-    exact integer current, and shifting and adding the codes is one product with the input codes.
+    conductances on whole levels, no noise and ideal converters that hold the sum of every column, each code
+    is the exact integer current, and shifting and adding the codes is one product with the input codes.
 
-    Read noise is new in every cycle. Each layer counts the vectors that it has read since it was programmed
-    and draws by that number, so batches of any size give the same results, and reading again gives others.
+    Noise is new in every cycle. Each layer counts the vectors that it has read since it was programmed and
+    draws by that number, so batches of any size give the same results, and reading again gives others.
 
     Args:
         wires: figures of the lines of every array.
-        dac_bits: resolution of the inputs.
+        readout: how arrays are read; None = 8-bit inputs, one bit per cycle, lossless ideal converters.
         seed: seed of the run.
         instance: which device instance to draw; evaluation uses numbers, retraining uses names.
         adc: if False, currents are read as they are (converters of unlimited resolution), which tells what
             the ADCs cost. Currents are linear, so bits collapse to one product; read noise keeps its
             distribution.
-
-    Raises:
-        ValueError: if ``dac_bits`` is not 1 to 16.
     """
 
     def __init__(
-        self, wires: Wires, *, dac_bits: int, seed: int, instance: int | str = 0, adc: bool = True
+        self,
+        wires: Wires,
+        readout: Readout | None = None,
+        *,
+        seed: int,
+        instance: int | str = 0,
+        adc: bool = True,
     ) -> None:
-        if not 1 <= dac_bits <= MAX_DAC_BITS:
-            raise ValueError(f"dac_bits must be 1 to {MAX_DAC_BITS}, not {dac_bits}")
-        self._wires, self._dac_bits, self._seed = wires, dac_bits, seed
+        self._wires, self._readout, self._seed = wires, readout or Readout(), seed
         self._instance, self._adc = instance, adc
         self._card = ""
         self._layers: dict[str, _Layer] = {}
@@ -83,8 +105,8 @@ class FastHardware:
             "card": self._card,
             "seed": self._seed,
             "instance": self._instance,
-            "dac_bits": self._dac_bits,
-            "adc": self._adc,
+            "dac_bits": self._readout.dac_bits,
+            "adc": self._readout.adc.kind if self._adc else "none",
             **{f"{name}_ohm": _describe(figure) for name, figure in figures.items()},
         }
 
@@ -92,18 +114,12 @@ class FastHardware:
         """Draw the devices of this instance and solve every tile; see :class:`~hwloop.hardware.Hardware`.
 
         Raises:
-            ValueError: if a weight has several slices, or the codes of a layer are too long to add up.
+            ValueError: naming the layer, if its converters cannot be built or their codes are too long to
+                add up.
         """
-        check_slices(conductance_map)
         self._card, self._layers = conductance_map.card.name, {}
         programmed = {}
         for name, layer in conductance_map.layers.items():
-            longest = max([0, *layer.adc_bits.tolist()]) + self._dac_bits
-            if longest > _SHIFTED_CODE_BITS:
-                raise ValueError(
-                    f"layer {name}: DAC and ADC have {longest} bits together, at most "
-                    f"{_SHIFTED_CODE_BITS} can be added up; use smaller arrays or fewer DAC bits"
-                )
             actual, levels = self._program_tiles(name, conductance_map)
             programmed[name] = replace(layer, actual=actual)
             self._layers[name] = self._lay_out(programmed[name], levels, conductance_map)
@@ -124,18 +140,13 @@ class FastHardware:
         ):
             if arrays.matrix is None:
                 total = torch.empty(len(part), cols, dtype=torch.float64)
-                read_bands(
-                    arrays.bands,
-                    part,
-                    arrays.map.input_scale,
-                    self._dac_bits,
-                    signed=arrays.map.input_signed,
-                    key=arrays.key,
-                    first=arrays.vectors,
-                    out=total,
-                )
+                read_bands(arrays.bands, arrays.adcs, arrays.reading, part, arrays.vectors, total)
+                total.mul_(arrays.adcs.lsb)
             else:
                 total = self._read_at_once(arrays, arrays.matrix, part).to(torch.float64)
+            if arrays.per_input is not None:
+                for codes, negative in self._passes(arrays.map, part):
+                    total.add_(codes.to(torch.float64) @ arrays.per_input, alpha=-1 if negative else 1)
             result.copy_(total.mul_(arrays.weight_per_count))
             arrays.vectors += len(part)
         return outputs.to(inputs.device)
@@ -145,79 +156,153 @@ class FastHardware:
         return self._adc and programmed_layer(self._layers, layer).matrix is not None
 
     def count_codes(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Return how often the layer's ADCs give each code when ``inputs`` are read, without read noise.
+        """Return how often the layer's ADCs give each code when ``inputs`` are read, without noise.
 
         Returns:
-            int64 ``[codes]``, from code 0 to the largest that any ADC of the layer has.
+            int64 ``[conversions of a vector, codes]``, up to the largest code that an ADC of the layer has.
         """
         arrays = programmed_layer(self._layers, layer)
         check_inputs(layer, inputs, arrays.map.matrix_shape[0])
-        counts = torch.zeros(1 << max([0, *arrays.map.adc_bits.tolist()]), dtype=torch.int64)
+        cycles = 1 if arrays.reading.at_end else self._readout.cycles
+        counts = torch.zeros(cycles, int(arrays.adcs.top.max(initial=1)) + 1, dtype=torch.int64)
         for part in inputs.split(max(1, _FACTORS // arrays.map.matrix_shape[0])):
             for codes, _ in self._passes(arrays.map, part):
                 for band in arrays.bands:
-                    counts += count_codes(band, codes, self._dac_bits, len(counts))
+                    counts += count_codes(band, arrays.adcs, codes, arrays.reading)
         return counts
 
     def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
-        """Return programmed conductances (S) and effective conductances (level steps) of a layer's tiles."""
+        """Return programmed conductances (S) and effective conductances (level steps) of a layer's cells."""
         target = conductance_map.target(name)
         actual = torch.empty(target.shape, dtype=torch.float32)
-        levels = np.empty((target.shape[0], 2, *target.shape[3:]))
+        levels = np.empty(target.shape)
         for first in range(0, len(target), _TILES):
             part = slice(first, first + _TILES)
             actual[part] = program(
                 target[part], conductance_map.card, self._seed, self._instance, name, first_tile=first
             )
-            solved = effective_conductance(actual[part, :, 0].to(torch.float64), self._wires)
+            solved = effective_conductance(actual[part].to(torch.float64), self._wires)
             levels[part] = solved.numpy() / conductance_map.g_step
         return actual, levels
 
     def _lay_out(self, layer: LayerMap, levels: np.ndarray, conductance_map: ConductanceMap) -> _Layer:
-        """Choose how a layer is read."""
-        noise = conductance_map.card.read_noise.value
-        key = stream_key(self._seed, "read", self._instance, layer.name) % 2**64
-        weight_per_level = layer.weight_per_siemens * conductance_map.g_step
-        weight_per_count = weight_per_level * layer.input_scale / (2**self._dac_bits - 1)
-        arrays = _Layer(layer, key, weight_per_count, form_bands(layer, levels, noise))
-        if self._adc and not (noise == 0 and all(band.exact for band in arrays.bands)):
-            return arrays
-        if self._adc:
-            levels = np.rint(levels)
-        cells = torch.from_numpy(levels)[:, :, None]
-        matrix = assemble(cells, layer.row_index, layer.col_index, layer.matrix_shape)
-        # Float32 holds whole numbers up to 2^24 exactly.
-        largest = float(matrix.abs().sum(0).max()) * 2**self._dac_bits
-        arrays.matrix = matrix.to(torch.float32 if largest < 2**24 else torch.float64)
-        if noise:
-            variance = read_noise_variance(cells, noise)
-            variance[:, 1] *= -1  # assemble subtracts the polarities; their variances add up
-            arrays.variance = assemble(
-                variance.to(torch.float32), layer.row_index, layer.col_index, layer.matrix_shape
+        """Draw converters, and choose how a layer is read."""
+        readout, card = self._readout, conductance_map.card
+        if not self._adc:
+            readout = readout.model_copy(update=_WITHOUT_ADCS)
+        found = resolution(layer, card.levels, readout)
+        weights, per_input = line_weights(layer, card.levels)
+        lines = _bit_lines(levels, weights.numpy(), card.read_noise.value, subtracted=found.bipolar)
+        adcs = build_adcs(layer, found, readout, lines.weights.shape[1], self._seed, self._instance)
+        reading = Reading(
+            scale=layer.input_scale,
+            bits=readout.dac_bits,
+            digit_bits=readout.bits_per_cycle,
+            signed=layer.input_signed,
+            at_end=readout.accumulation == "analog",
+            key=stream_key(self._seed, "read", self._instance, layer.name) % 2**64,
+        )
+        longest = int(found.bits.max()) + readout.dac_bits if layer.tiles else 0
+        if longest > _SHIFTED_CODE_BITS and not reading.at_end:
+            raise ValueError(
+                f"layer {layer.name}: DAC and ADC have {longest} bits together, at most "
+                f"{_SHIFTED_CODE_BITS} can be added up; use smaller arrays or fewer DAC bits"
             )
+        drivers = self._draw_drivers(layer)
+        weight_per_level = layer.weight_per_siemens * conductance_map.g_step
+        arrays = _Layer(
+            map=layer,
+            adcs=adcs,
+            reading=reading,
+            weight_per_count=weight_per_level * layer.input_scale / (2**readout.dac_bits - 1),
+            bands=form_bands(layer, lines, adcs, drivers, readout.rows_at_once),
+            drivers=drivers,
+            per_input=_matrix(layer, per_input[:, None].numpy(), np.ones_like(lines.levels[:, :1]))
+            if bool(per_input.any())
+            else None,
+        )
+        exact = all(is_exact(band, adcs, reading) for band in arrays.bands)
+        if self._adc and not (exact and drivers is None):
+            return arrays
+        matrix = _matrix(layer, lines.weights, np.rint(lines.levels) if self._adc else lines.levels)
+        # Float32 holds whole numbers up to 2^24 exactly.
+        largest = float(matrix.abs().sum(0).max()) * 2**readout.dac_bits
+        arrays.matrix = matrix.to(torch.float32 if largest < 2**24 else torch.float64)
+        if lines.variances is not None:
+            arrays.variance = _matrix(layer, lines.weights**2, lines.variances).to(torch.float32)
         return arrays
+
+    def _draw_drivers(self, layer: LayerMap) -> torch.Tensor | None:
+        """Return the steps that the driver of each matrix row applies for each digit; None if ideal."""
+        mismatch = self._readout.dac_level_mismatch
+        if mismatch == 0:
+            return None
+        names = ("dac", self._instance, layer.name)
+        bits, rows = self._readout.bits_per_cycle, layer.matrix_shape[0]
+        return Dac.draw(bits, rows, self._seed, *names, level_mismatch=mismatch).levels.to(torch.float32)
 
     def _passes(self, layer: LayerMap, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, bool]]:
         """Yield the DAC codes of positive inputs and, where there can be any, of negative ones."""
-        yield dac_codes(inputs, layer.input_scale, self._dac_bits), False
+        yield dac_codes(inputs, layer.input_scale, self._readout.dac_bits), False
         if layer.input_signed:
-            yield dac_codes(-inputs, layer.input_scale, self._dac_bits), True
+            yield dac_codes(-inputs, layer.input_scale, self._readout.dac_bits), True
 
     def _read_at_once(self, arrays: _Layer, matrix: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Read all bits and both passes as one product, in level steps times input codes."""
+        """Read all cycles and both passes as one product, in level steps times input codes."""
         signed = torch.zeros(inputs.shape, dtype=matrix.dtype)
         weights = torch.zeros(inputs.shape) if arrays.variance is not None else None
+        width = arrays.reading.digit_bits
         for codes, negative in self._passes(arrays.map, inputs):
-            signed.add_(codes, alpha=-1 if negative else 1)
-            if weights is not None:
-                # Bit b carries the weight 2^b, so the variance of its cycle carries 4^b.
-                for bit in range(self._dac_bits):
-                    weights.add_((codes >> bit) & 1, alpha=4**bit)
+            if weights is None and arrays.drivers is None:
+                signed.add_(codes, alpha=-1 if negative else 1)
+                continue
+            for place, digit in enumerate(slices(codes, arrays.reading.bits, width)):
+                steps = digit if arrays.drivers is None else _applied(arrays.drivers, digit)
+                shift = 1 << place * width
+                signed.add_(steps, alpha=-shift if negative else shift)
+                if weights is not None:
+                    # A cycle that counts 2^b in the sum counts 4^b in its variance.
+                    weights.add_(steps.to(torch.float32).square_(), alpha=shift**2)
         result = signed @ matrix
         if arrays.variance is not None and weights is not None:
-            draws = standard_normals(len(inputs), result.shape[1], arrays.key, arrays.vectors)
+            draws = standard_normals(len(inputs), result.shape[1], arrays.reading.key, arrays.vectors)
             result += (weights @ arrays.variance).sqrt() * draws
         return result
+
+
+def _bit_lines(levels: np.ndarray, weights: np.ndarray, read_noise: float, *, subtracted: bool) -> BitLines:
+    """Return the bit lines that have converters.
+
+    Args:
+        levels: effective conductances in level steps ``[tiles, polarity, slice, rows, cols]``.
+        weights: of their codes ``[tiles, polarity, slice, cols]``.
+        read_noise: spread of a conductance from read to read, relative.
+        subtracted: whether the currents of both polarities are subtracted before conversion.
+    """
+    variances = read_noise_variance(torch.from_numpy(levels), read_noise).numpy() if read_noise else None
+    if subtracted:
+        levels, weights = levels[:, :1] - levels[:, 1:], weights[:, :1]
+        variances = None if variances is None else variances.sum(axis=1, keepdims=True)
+
+    def by_array(values: np.ndarray) -> np.ndarray:
+        return values.reshape(len(values), values.shape[1] * values.shape[2], *values.shape[3:])
+
+    return BitLines(by_array(levels), None if variances is None else by_array(variances), by_array(weights))
+
+
+def _matrix(layer: LayerMap, weights: np.ndarray, cells: np.ndarray) -> torch.Tensor:
+    """Return the matrix that cells ``[tiles, arrays, rows, cols]`` make, each bit line with its weight."""
+    matrix = np.zeros(layer.matrix_shape)
+    blocks = np.einsum("tarc,tac->trc", cells, weights)
+    for block, rows, cols in zip(blocks, layer.row_index.numpy(), layer.col_index.numpy(), strict=True):
+        used_rows, used_cols = rows != UNUSED_LINE, cols != UNUSED_LINE
+        matrix[np.ix_(rows[used_rows], cols[used_cols])] = block[np.ix_(used_rows, used_cols)]
+    return torch.from_numpy(matrix)
+
+
+def _applied(drivers: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
+    """Return the steps that drivers ``[lines, levels]`` apply for digits ``[batch, lines]``."""
+    return drivers.T.gather(0, digits.to(torch.int64))
 
 
 def _describe(figure: float | torch.Tensor) -> float | str:

@@ -27,7 +27,8 @@ S0, S1, S2, S3 = (np.float32(c) for c in (6.28318054, -41.3392539, 81.4083366, -
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def read_band(  # type: ignore[no-untyped-def]
-    inputs, gain, bits, rows, currents, current_unit, variances, variance_unit, top, columns, numbers,
+    inputs, gain, bits, digit_bits, rows, levels, currents, current_unit, variances, variance_unit,
+    top, bottom, curves, starts, corrections, adc_variance, at_end, weights, columns, numbers,
     key, first, negative, out,
 ):  # fmt: skip
     """Read one band; the arguments are those of :class:`~hwloop.hardware.bit_serial.Band`, and
@@ -36,22 +37,32 @@ def read_band(  # type: ignore[no-untyped-def]
         inputs: float32 ``[vectors, matrix_rows]``.
         gain: input codes per unit of input; negative in the pass of negative inputs.
         bits: input bits.
-        current_unit: LSB in one unit of ``currents``; ``variance_unit`` likewise.
-        key: key of the read noise, uint64.
+        digit_bits: input bits that are applied in one cycle.
+        current_unit: LSB in one unit of ``currents``; ``variance_unit`` likewise in LSB squared.
+        corrections: codes that a transfer curve differs from the ideal one by, at most; 0 = all are ideal.
+        adc_variance: of the noise at the input of an ADC, in LSB squared.
+        at_end: whether currents of all cycles are added up before one conversion.
+        key: key of the noise, uint64.
         first: running number of ``inputs[0]``, uint64.
         negative: whether this is the pass of negative inputs; its result is subtracted.
         out: int64 ``[vectors, matrix_cols]``; the result is added.
     """
-    width = columns.size
+    lines = columns.size
     full_scale = np.float32((1 << bits) - 1)
-    noisy = variances.shape[0] > 0
+    digits = (1 << digit_bits) - 1
+    binary = digit_bits == 1 and levels.size == 0
+    noisy_cells = variances.shape[0] > 0
+    noisy = noisy_cells or adc_variance > 0
+    # Without any active input no current flows, and ideal ADCs that see none say nothing.
+    skip_idle = corrections == 0 and adc_variance == 0
     live = np.empty(rows.size, np.int64)
     live_code = np.empty(rows.size, np.int64)
     active = np.empty(rows.size, np.int64)
-    current = np.empty(2 * width, np.int32)
-    variance = np.empty(2 * width, np.int32)
-    draw = np.empty(2 * width, np.float32)
-    total = np.zeros(width, np.int32)
+    whole = np.empty(lines, np.int32)
+    current = np.empty(lines, np.float32)
+    variance = np.empty(lines, np.float32)
+    draw = np.empty(lines, np.float32)
+    total = np.zeros(lines, np.int32)
     for vector in range(inputs.shape[0]):
         lives = 0
         seen = np.int64(0)
@@ -59,28 +70,55 @@ def read_band(  # type: ignore[no-untyped-def]
             # As device_models.converters.dac_codes, without a copy of the inputs.
             step = np.rint(inputs[vector, rows[line]] * gain)
             code = np.int64(min(max(step, np.float32(0)), full_scale))
-            live[lives], live_code[lives] = line * 2 * width, code
+            live[lives], live_code[lives] = line * lines, code
             lives += code != 0
             seen |= code
-        for bit in range(bits):
-            # Without any active input no current flows, and there is nothing that could be noisy.
-            if not (seen >> bit) & 1:
+        if skip_idle and not seen:
+            continue
+        current[:] = 0
+        variance[:] = 0
+        for bit in range(0, bits, digit_bits):
+            if (skip_idle or at_end) and not (seen >> bit) & digits:
                 continue
-            actives = 0
-            for i in range(lives):
-                active[actives] = live[i]
-                actives += (live_code[i] >> bit) & 1
-            _add_lines(currents, active, actives, current)
-            if noisy:
-                _add_lines(variances, active, actives, variance)
-                _draw(key, _cycle(first + np.uint64(vector), negative, bit), numbers, draw)
-                _convert_noisy(current, current_unit, variance, variance_unit, draw, top, bit, total)
+            weight = np.float32(1 << bit) if at_end else np.float32(1)
+            if binary:
+                actives = 0
+                for i in range(lives):
+                    active[actives] = live[i]
+                    actives += (live_code[i] >> bit) & 1
+                _add_lines(currents, active, actives, whole)
+                _scale(whole, current_unit * weight, at_end, current)
+                if noisy_cells:
+                    _add_lines(variances, active, actives, whole)
+                    _scale(whole, variance_unit * weight * weight, at_end, variance)
             else:
-                _convert(current, current_unit, top, bit, total)
-        if seen:
-            for pair in range(width):
-                out[vector, columns[pair]] += -total[pair] if negative else total[pair]
-                total[pair] = 0
+                if not at_end:
+                    current[:] = 0
+                    variance[:] = 0
+                for i in range(lives):
+                    digit = (live_code[i] >> bit) & digits
+                    if digit:
+                        level = np.float32(digit)
+                        if levels.size:
+                            level = levels[live[i] // lines, digit]
+                        _add_line(currents, live[i], level * current_unit * weight, current)
+                        if noisy_cells:
+                            squared = level * level * variance_unit * weight * weight
+                            _add_line(variances, live[i], squared, variance)
+            if not at_end:
+                if noisy:
+                    _draw(key, _cycle(first + np.uint64(vector), negative, bit), numbers, draw)
+                    _add_noise(variance, adc_variance, draw, current)
+                _convert(current, top, bottom, curves, starts, corrections, bit, total)
+        if at_end:
+            if noisy:
+                _draw(key, _cycle(first + np.uint64(vector), negative, 0), numbers, draw)
+                _add_noise(variance, adc_variance, draw, current)
+            _convert(current, top, bottom, curves, starts, corrections, 0, total)
+        for line in range(lines):
+            code = weights[line] * np.int64(total[line])
+            out[vector, columns[line]] += -code if negative else code
+            total[line] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -144,32 +182,52 @@ def _add_lines(cells, active, actives, total):  # type: ignore[no-untyped-def]
         start += LANES
 
 
+@njit(cache=True)
+def _scale(whole, unit, add, out):  # type: ignore[no-untyped-def]
+    """Put ``whole * unit`` into ``out``, or add it."""
+    if add:
+        for j in range(whole.size):
+            out[j] += np.float32(whole[j]) * unit
+    else:
+        for j in range(whole.size):
+            out[j] = np.float32(whole[j]) * unit
+
+
+@njit(cache=True)
+def _add_line(cells, start, factor, out):  # type: ignore[no-untyped-def]
+    """Add one line of ``cells``, times ``factor``, to ``out``; ``start`` is its flat index."""
+    line = cells.reshape(-1)[start : start + out.size]
+    for j in range(out.size):
+        out[j] += np.float32(line[j]) * factor
+
+
 # ADC
 
 
 @njit(cache=True)
-def _convert(current, unit, top, bit, total):  # type: ignore[no-untyped-def]
-    """Add the difference of both polarities' ADC codes to ``total``, shifted by ``bit``."""
-    zero, half = np.float32(0), np.float32(0.5)
-    width = total.size
-    for j in range(width):
-        p = min(max(np.float32(current[j]) * unit + half, zero), top[j])
-        q = min(max(np.float32(current[width + j]) * unit + half, zero), top[width + j])
-        total[j] += np.int32(np.int32(p) - np.int32(q)) << bit
+def _add_noise(variance, adc_variance, draw, current):  # type: ignore[no-untyped-def]
+    """Add what cells and converters fluctuate by to each current."""
+    for j in range(current.size):
+        current[j] += np.sqrt(variance[j] + adc_variance) * draw[j]
 
 
 @njit(cache=True)
-def _convert_noisy(current, unit, variance, variance_unit, draw, top, bit, total):  # type: ignore[no-untyped-def]
-    """Do as :func:`_convert` with a Gaussian added to each current."""
-    for j in range(current.size):
-        spread = np.sqrt(np.float32(variance[j]) * variance_unit)
-        draw[j] = np.float32(current[j]) * unit + spread * draw[j]
+def _convert(current, top, bottom, curves, starts, corrections, bit, total):  # type: ignore[no-untyped-def]
+    """Add the code of each bit line to ``total``, shifted by ``bit``."""
     zero, half = np.float32(0), np.float32(0.5)
-    width = total.size
-    for j in range(width):
-        p = min(max(draw[j] + half, zero), top[j])
-        q = min(max(draw[width + j] + half, zero), top[width + j])
-        total[j] += np.int32(np.int32(p) - np.int32(q)) << bit
+    if corrections == 0:
+        for j in range(total.size):
+            code = np.int32(min(max(current[j] + bottom[j] + half, zero), top[j]))
+            total[j] += np.int32(code - np.int32(bottom[j])) << bit
+        return
+    # The code of an ideal converter is near; it moves up or down while the current is beyond its thresholds.
+    for j in range(total.size):
+        x = current[j] + bottom[j]
+        code = np.int32(min(max(x + half, zero), top[j]))
+        for _ in range(corrections):
+            place = starts[j] + code
+            code += np.int32(x >= curves[place + 1]) - np.int32(x < curves[place])
+        total[j] += np.int32(code - np.int32(bottom[j])) << bit
 
 
 # Read noise. Splitmix64 (Steele, Lea and Flood, OOPSLA 2014) turns the number of a cycle into two 32-bit

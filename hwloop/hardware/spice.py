@@ -11,6 +11,7 @@ import torch
 from device_models.crossbar import Wires
 from hwloop.hardware.fast import FastHardware
 from hwloop.mapping import NEGATIVE, POSITIVE, ConductanceMap
+from hwloop.recipe import Readout
 from spice_netlists import Job, SpiceError, crossbar_read, run_jobs
 from spice_netlists.jobs import TIME_LIMIT
 
@@ -29,7 +30,7 @@ class SpiceHardware(FastHardware):
 
     Args:
         wires: figures of the lines of every array.
-        dac_bits: resolution of the inputs.
+        readout: how arrays are read.
         seed: seed of the run.
         instance: which device instance to draw.
         adc: False reads currents without conversion.
@@ -37,16 +38,13 @@ class SpiceHardware(FastHardware):
         time_limit: seconds that ngspice may take for one array.
         keep_failed: folder for the netlists of arrays that ngspice could not solve.
         progress: called with the fraction of a layer's arrays that are solved, and a few words.
-
-    Raises:
-        ValueError: if ``dac_bits`` is not 1 to 16.
     """
 
     def __init__(
         self,
         wires: Wires,
+        readout: Readout | None = None,
         *,
-        dac_bits: int,
         seed: int,
         instance: int | str = 0,
         adc: bool = True,
@@ -55,7 +53,7 @@ class SpiceHardware(FastHardware):
         keep_failed: Path | None = None,
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
-        super().__init__(wires, dac_bits=dac_bits, seed=seed, instance=instance, adc=adc)
+        super().__init__(wires, readout, seed=seed, instance=instance, adc=adc)
         self._workers, self._time_limit, self._keep_failed = workers, time_limit, keep_failed
         self._progress = progress
 
@@ -75,19 +73,19 @@ class SpiceHardware(FastHardware):
 
     def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
         actual, levels = super()._program_tiles(name, conductance_map)
-        cells = actual[:, :, 0].to(torch.float64).numpy()
+        cells = actual.to(torch.float64).numpy()
         solved = self._solve(name, cells, conductance_map.card.read_voltage.value)
         return actual, np.divide(solved, conductance_map.g_step, out=levels)
 
     def _solve(self, name: str, cells: np.ndarray, read_voltage: float) -> np.ndarray:
-        """Effective conductances of arrays ``[tiles, polarity, rows, cols]`` in siemens, by ngspice."""
+        """Effective conductances of arrays ``[tiles, polarity, slice, rows, cols]``, in siemens."""
         effective = np.zeros_like(cells)
         places = {
-            f"{name} tile {tile} {_POLARITIES[polarity]}": (tile, polarity)
-            for tile, polarity in np.argwhere(cells.any(axis=(2, 3))).tolist()
+            f"{name} tile {tile} {_POLARITIES[polarity]} slice {slice_}": (tile, polarity, slice_)
+            for tile, polarity, slice_ in np.argwhere(cells.any(axis=(3, 4))).tolist()
         }
         driven = {label: np.flatnonzero(cells[place].any(axis=1)) for label, place in places.items()}
-        one_by_one = read_voltage * np.eye(cells.shape[2])
+        one_by_one = read_voltage * np.eye(cells.shape[3])
         jobs = (
             Job(label, crossbar_read(cells[place], self._wires, one_by_one[driven[label]], label))
             for label, place in places.items()

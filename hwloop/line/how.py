@@ -30,11 +30,24 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
     )
     retrained = f"{prune.retrain_epochs} epochs of masked retraining"
     pruned = f"after {prune.rounds} rounds of ADMM, projection, and {retrained}"
+    lossless = (
+        "Fewest bits with which no conversion loses anything at target conductances: "
+        f"ceil(log2(l · (2^v - 1) · levels + 1)) with {card.levels} levels, v = {choice.bits_per_cycle} input "
+        "bits per cycle, and l the most cells that conduct in any column of the tile and are read at once "
+        "(TinyADC, DATE 2021, exact integer form)"
+    )
+    given = choice.adc_bits or choice.adc_lsb
+    shared = choice.bit_lines_per_adc
     facts = {
+        "adc": "Given by the recipe (hardware.adc_bits, hardware.adc_lsb)" if given else lossless,
+        "adc_kind": choice.adc.kind,
+        "adcs": "one ADC for each array" if shared is None else f"one ADC for {shared} bit lines",
         "arrays": arrays_of_a_tile(conductance_map),
+        "bits_per_cycle": choice.bits_per_cycle,
         "card": card.name,
         "cell": choice.cell,
         "cols": cols,
+        "cycles": choice.cycles,
         "dac_bits": choice.dac_bits,
         "driver": f"{choice.driver:g}",
         "g_max": f"{card.g_max.value:g}",

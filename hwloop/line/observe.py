@@ -72,10 +72,10 @@ def layer_errors(
 
 def adc_counts(
     net: nn.Module, conductance_map: ConductanceMap, hardware: FastHardware, x: torch.Tensor
-) -> dict[str, list[int]]:
-    """Return for each layer how often its ADCs give each code while the network runs, without read noise.
+) -> dict[str, torch.Tensor]:
+    """Return for each layer how often its ADCs give each code while the network runs, without noise.
 
-    Arguments as :func:`layer_errors`.
+    Arguments as :func:`layer_errors`; counts as :meth:`~hwloop.hardware.FastHardware.count_codes`.
     """
     counts: dict[str, torch.Tensor] = {}
 
@@ -84,7 +84,7 @@ def adc_counts(
         counts[layer] = counts[layer] + seen if layer in counts else seen
 
     _run(net, conductance_map, Tap(hardware, count), x)
-    return {name: counts[name].tolist() for name in conductance_map.layers}
+    return {name: counts[name] for name in conductance_map.layers}
 
 
 def _run(net: nn.Module, conductance_map: ConductanceMap, hardware: Hardware, x: torch.Tensor) -> None:

@@ -6,21 +6,35 @@ from typing import Any
 
 import torch
 
-from hwloop.cost import CostByPart, Readout, chip_facts, estimate, load_cost_card
+from hwloop.cost import (
+    ChipFacts,
+    CostByPart,
+    CostCard,
+    chip_facts,
+    dense_facts,
+    estimate,
+    estimate_by_law,
+    load_cost_card,
+    mean_area_fraction,
+    routing,
+    saving,
+)
 from hwloop.line.how import how_obtained
 from hwloop.line.inputs import make_wires
 from hwloop.line.run_folder import RunFolder
 from hwloop.line.walk import STATIONS
-from hwloop.mapping import ConductanceMap, LayerMap, read_map, tile_count
-from hwloop.recipe import Recipe
+from hwloop.mapping import ConductanceMap, LayerMap, read_map, resolution, tile_count
+from hwloop.recipe import Readout
 from hwloop.report import AdcHistogram, ReportData, worst_voltage_loss, write_report, write_summary
 from hwloop.report.summary import (
     Accuracy,
     Adc,
     Compression,
     Cost,
+    LawCost,
     Layer,
     MappingCheck,
+    SavingShares,
     Spice,
     SpiceArray,
     Spread,
@@ -65,7 +79,9 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
     """
     recipe, found = folder.recipe, {name: folder.result(name) for name in STATIONS}
     errors = found["evaluate_after"]["layer_errors"]
-    layers = {name: _layer(layer, errors[name]) for name, layer in conductance_map.layers.items()}
+    levels = conductance_map.card.levels
+    bits = {n: resolution(layer, levels, recipe.hardware).bits for n, layer in conductance_map.layers.items()}
+    layers = {name: _layer(layer, errors[name], bits[name]) for name, layer in conductance_map.layers.items()}
     seconds = {name: found[name]["seconds"] for name in STATIONS}
     return Summary(
         seed=recipe.seed,
@@ -87,10 +103,10 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
         ),
         adc=Adc(
             bits_per_layer={name: layer.adc_bits for name, layer in layers.items()},
-            bits_per_tile={n: layer.adc_bits.tolist() for n, layer in conductance_map.layers.items()},
+            bits_per_tile={name: found_bits.tolist() for name, found_bits in bits.items()},
         ),
         spice=_spice(found["verify"]),
-        cost=_cost(conductance_map, found["map"]["vectors"], recipe),
+        cost=_cost(conductance_map, found["map"]["vectors"], recipe.hardware),
         seconds={**seconds, "total": sum(seconds.values())},
         how=how_obtained(recipe, conductance_map, found),
         recipe=recipe.model_dump(mode="json"),
@@ -98,7 +114,7 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
     )
 
 
-def _layer(layer: LayerMap, read_error: float) -> Layer:
+def _layer(layer: LayerMap, read_error: float, adc_bits: torch.Tensor) -> Layer:
     rows, cols = layer.matrix_shape
     shape = (layer.codes.shape[-2], layer.codes.shape[-1])
     group = torch.ones(rows // layer.groups, cols // layer.groups)
@@ -111,7 +127,7 @@ def _layer(layer: LayerMap, read_error: float) -> Layer:
         weights_kept=int(torch.count_nonzero(layer.mask)),
         tiles_dense=tile_count(dense, shape, layer.groups),
         tiles_kept=layer.tiles,
-        adc_bits=int(layer.adc_bits.max()),
+        adc_bits=int(adc_bits.max()) if layer.tiles else 0,
         read_error=read_error,
     )
 
@@ -160,22 +176,43 @@ def _spice(found: dict[str, Any]) -> Spice:
     )
 
 
-def _cost(conductance_map: ConductanceMap, vectors: dict[str, int], recipe: Recipe) -> Cost:
-    card = load_cost_card()
-    chip = estimate(chip_facts(conductance_map, vectors), card, Readout(input_bits=recipe.hardware.dac_bits))
+def _cost(conductance_map: ConductanceMap, vectors: dict[str, int], readout: Readout) -> Cost:
+    card, lossless = load_cost_card(), readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
+    facts = chip_facts(conductance_map, vectors, readout)
+    dense = dense_facts(conductance_map, vectors, lossless)
+    chips = estimate_by_law(facts, card, readout)
+    chip = chips[card.default_adc_law]
     whole = chip.total
     return Cost(
         card=card.name,
         area_mm2=chip.area_mm2,
         power_w=chip.power_w,
         energy_per_image_j=chip.energy_j,
+        latency_s=chip.latency_s,
+        images_per_s=chip.images_per_s,
         conversions_per_image=whole.conversions,
         area_mm2_by_part=whole.area_mm2,
         power_w_by_part=whole.power_w,
         energy_per_image_j_by_part=whole.energy_j,
         area_mm2_by_layer=_sums(chip.layers, "area_mm2"),
         power_w_by_layer=_sums(chip.layers, "power_w"),
+        by_adc_law={
+            law: LawCost(area_mm2=cost.area_mm2, power_w=cost.power_w, energy_per_image_j=cost.energy_j)
+            for law, cost in chips.items()
+        },
+        saving={
+            figure: _saving(dense, facts, card, readout, figure)
+            for figure in ("area_mm2", "power_w", "energy_j")
+        },
+        routing_area=mean_area_fraction(routing(facts, dense).values()),
     )
+
+
+def _saving(
+    dense: ChipFacts, facts: ChipFacts, card: CostCard, readout: Readout, figure: str
+) -> SavingShares:
+    shared = saving(dense, facts, lambda chip: float(getattr(estimate(chip, card, readout), figure)))
+    return SavingShares(dense=shared.before, kept=shared.after, parts=shared.parts)
 
 
 def _sums(by_layer: dict[str, CostByPart], figure: str) -> dict[str, float]:

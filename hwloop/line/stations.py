@@ -72,10 +72,7 @@ class Run:
 
     def hardware(self, instance: int | str) -> FastHardware:
         """Simulated arrays of one device instance, not programmed."""
-        choice = self.recipe.hardware
-        return FastHardware(
-            self.inputs.wires, dac_bits=choice.dac_bits, seed=self.recipe.seed, instance=instance
-        )
+        return FastHardware(self.inputs.wires, self.recipe.hardware, seed=self.recipe.seed, instance=instance)
 
     def publish(self, conductance_map: ConductanceMap, station: str) -> None:
         """Keep a map for later stations, and show it as the run's ``maps.h5``."""
@@ -235,10 +232,11 @@ def evaluate_after(run: Run) -> Result:
     hardware = run.hardware(first)
     run.publish(hardware.program(conductance_map), "evaluate_after")
     net, images = run.inputs.network(), run.inputs.test[0][:OBSERVED_IMAGES]
+    counts = adc_counts(net, conductance_map, hardware, images)
     return {
         "accuracy": accuracies,
         "layer_errors": layer_errors(net, conductance_map, hardware, images),
-        "adc_counts": adc_counts(net, conductance_map, hardware, images),
+        "adc_counts": {name: codes.sum(0).tolist() for name, codes in counts.items()},
     }
 
 

@@ -21,6 +21,9 @@ from .map_errors import MapFileError as MapFileError
 from .mapfile import read_map as read_map
 from .mapfile import validate_map as validate_map
 from .mapfile import write_map as write_map
+from .resolution import Resolution as Resolution
+from .resolution import full_scale as full_scale
+from .resolution import resolution as resolution
 from .tiles import assemble as assemble
 from .tiles import form_tiles as form_tiles
 from .tiles import tile_count as tile_count

@@ -1,5 +1,7 @@
 """The summary of a run, its figures and its report page."""
 
+from .charts import bits_chart as bits_chart
+from .charts import save_chart as save_chart
 from .page import ReportData as ReportData
 from .page import write_report as write_report
 from .readout import AdcHistogram as AdcHistogram
@@ -9,3 +11,4 @@ from .summary import Summary as Summary
 from .summary import SummaryError as SummaryError
 from .summary import read_summary as read_summary
 from .summary import write_summary as write_summary
+from .toml import to_toml as to_toml

@@ -27,6 +27,10 @@ FIGURES = (
     "cost.area_mm2",
     "cost.power_w",
     "cost.energy_per_image_j",
+    "cost.latency_s",
+    "cost.by_adc_law",
+    "cost.saving",
+    "cost.routing_area",
     "seconds",
 )
 """Figures that must say how they were obtained, by their path in the file."""
@@ -146,26 +150,47 @@ class Spice(_Section):
     arrays: list[SpiceArray]
 
 
+class LawCost(_Section):
+    """Cost of the chip under one law of what converters cost."""
+
+    area_mm2: float
+    power_w: float
+    energy_per_image_j: float
+
+
+class SavingShares(_Section):
+    """A figure of the dense chip and of this one, and what each factor takes off; the parts add up."""
+
+    dense: float
+    kept: float
+    parts: dict[str, float]
+
+
 class Cost(_Section):
-    """Area, power and energy of the arrays and the parts around them, by part."""
+    """Area, power, energy and time of the arrays and the parts around them."""
 
     card: str
     area_mm2: float
     power_w: float
     energy_per_image_j: float
+    latency_s: float
+    images_per_s: float
     conversions_per_image: int
     area_mm2_by_part: dict[str, float]
     power_w_by_part: dict[str, float]
     energy_per_image_j_by_part: dict[str, float]
     area_mm2_by_layer: dict[str, float]
     power_w_by_layer: dict[str, float]
+    by_adc_law: dict[str, LawCost]
+    saving: dict[str, SavingShares]
+    routing_area: float
 
 
 class Summary(_Section):
     """Everything that one run found."""
 
     format: Literal["hwloop-summary"] = "hwloop-summary"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     seed: int
     network: str
     data: str

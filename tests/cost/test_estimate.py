@@ -12,12 +12,12 @@ from hwloop.cost import (
     ADCS,
     ChipFacts,
     LayerFacts,
-    Readout,
     TileFacts,
     estimate,
     estimate_by_law,
     load_cost_card,
 )
+from hwloop.recipe import Readout
 
 from .chips import ARRAY, full_chip, full_layer
 
@@ -146,7 +146,9 @@ def test_signed_inputs_take_twice_as_long() -> None:
 
 
 def test_more_converters_are_faster_until_the_array_is_the_slowest() -> None:
-    chips = {adcs: estimate(full_chip(), CARD, Readout(adcs_per_array=adcs)) for adcs in (1, 2, 128)}
+    chips = {
+        adcs: estimate(full_chip(), CARD, Readout(bit_lines_per_adc=128 // adcs)) for adcs in (1, 2, 128)
+    }
     assert chips[1].latency_s == pytest.approx(8 * 128 / 1.2e9)
     assert chips[2].latency_s == chips[128].latency_s == pytest.approx(8 * 100e-9)
     for adcs, chip in chips.items():
@@ -177,6 +179,22 @@ def test_a_layer_without_tiles_costs_nothing_and_a_chip_without_arrays_is_refuse
         estimate(ChipFacts(ARRAY, {"b": gone}), CARD)
 
 
-def test_a_readout_that_reads_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="adcs_per_array is 0, must be at least 1"):
-        Readout(adcs_per_array=0)
+def test_analog_sums_convert_less_often() -> None:
+    readouts = {
+        "digital": Readout(),
+        "subtraction": Readout(subtraction="analog"),
+        "accumulation": Readout(accumulation="analog"),
+    }
+    chips = {name: estimate(full_chip(), CARD, readout) for name, readout in readouts.items()}
+    conversions = {name: chip.total.conversions for name, chip in chips.items()}
+    assert conversions["subtraction"] == conversions["digital"] / 2
+    assert conversions["accumulation"] == conversions["digital"] / 8
+    assert chips["subtraction"].total.area_mm2[ADCS] == chips["digital"].total.area_mm2[ADCS] / 2
+    assert chips["accumulation"].latency_s == pytest.approx(8 * 100e-9)
+
+
+def test_fewer_rows_at_once_take_longer_and_convert_more_often() -> None:
+    whole, halves = (estimate(full_chip(), CARD, Readout(rows_at_once=rows)) for rows in (None, 64))
+    assert halves.latency_s == pytest.approx(2 * whole.latency_s)
+    assert halves.total.conversions == 2 * whole.total.conversions
+    assert halves.area_mm2 == whole.area_mm2

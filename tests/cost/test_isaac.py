@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from hwloop.cost import ADCS, CostByPart, Readout, estimate, load_cost_card
+from hwloop.cost import ADCS, CostByPart, estimate, load_cost_card
 from hwloop.cost.card import Level
+from hwloop.recipe import Readout
 
 from .chips import full_chip
 
 CARD = load_cost_card()
-ISAAC = Readout(input_bits=16)
+ISAAC = Readout(dac_bits=16)
 
 
 def isaac(imas: int) -> CostByPart:

@@ -22,6 +22,7 @@ from hwloop.hardware import (
 )
 from hwloop.mapping import ConductanceMap, build_map
 from hwloop.networks import crossbar_layers, from_matrix, lenet, to_matrix
+from hwloop.recipe import Readout
 from hwloop.training import accuracy
 
 SCALE = 0.02
@@ -99,7 +100,7 @@ def test_ideal_hardware_gives_the_networks_logits(kind: str) -> None:
 def test_converters_of_many_bits_give_the_logits_too() -> None:
     net, shape = KINDS["everything"]
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    hardware = FastHardware(Wires(0.0, 0.0), dac_bits=16, seed=0)
+    hardware = FastHardware(Wires(0.0, 0.0), Readout(dac_bits=16), seed=0)
     hardware.program(quantized_map(net, x))
     with torch.no_grad():
         wanted = net(x)
@@ -123,7 +124,7 @@ def test_batches_do_not_change_what_noisy_hardware_gives(monkeypatch: pytest.Mon
     outputs = []
     for batch, windows in ((10, 1 << 20), (3, 1 << 20), (10, 1)):
         monkeypatch.setattr(execution, "_WINDOWS", windows)
-        hardware = FastHardware(Wires(1.0, 3.0), dac_bits=8, seed=1)
+        hardware = FastHardware(Wires(1.0, 3.0), seed=1)
         hardware.program(conductance_map)
         running = on_hardware(net, hardware)
         with torch.no_grad():
@@ -136,7 +137,7 @@ def test_batches_do_not_change_what_noisy_hardware_gives(monkeypatch: pytest.Mon
 def test_the_gradient_is_that_of_the_network() -> None:
     net, shape = KINDS["everything"]
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    hardware = FastHardware(Wires(1.0, 3.0), dac_bits=8, seed=1)
+    hardware = FastHardware(Wires(1.0, 3.0), seed=1)
     hardware.program(quantized_map(net, x, card="rram-neurram"))
     running = on_hardware(net, hardware)
     inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
@@ -227,7 +228,7 @@ def test_every_instance_is_evaluated_as_it_would_be_alone() -> None:
     y = net(x).argmax(1)
 
     def make(instance: int | str) -> FastHardware:
-        return FastHardware(Wires(1.0, 3.0), dac_bits=6, seed=4, instance=instance)
+        return FastHardware(Wires(1.0, 3.0), Readout(dac_bits=6), seed=4, instance=instance)
 
     heard: list[float] = []
     together = evaluate_instances(

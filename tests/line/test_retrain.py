@@ -18,6 +18,7 @@ from hwloop.hardware import FastHardware, Hardware, IdealHardware, calibrate_inp
 from hwloop.mapping import ConductanceMap, build_map
 from hwloop.networks import crossbar_layers
 from hwloop.quantization import quantize
+from hwloop.recipe import Readout
 from hwloop.training import accuracy, fit
 from hwloop.training.retrain import retrain
 
@@ -69,7 +70,9 @@ def quantized(dataset: Dataset) -> tuple[nn.Module, ConductanceMap]:
 
 def make(instance: int | str) -> FastHardware:
     """Arrays with wires so resistive that they change the results."""
-    return FastHardware(Wires(60.0, 60.0, driver=500.0, sense=500.0), dac_bits=4, seed=5, instance=instance)
+    return FastHardware(
+        Wires(60.0, 60.0, driver=500.0, sense=500.0), Readout(dac_bits=4), seed=5, instance=instance
+    )
 
 
 def choice(**options: float) -> recipe.Retrain:

@@ -1,0 +1,242 @@
+"""How many bits the ADCs of a map need: exactly, to lose nothing, and by search, to keep accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from torch import nn
+
+from device_models.crossbar import Wires
+from hwloop.hardware import FastHardware, network_from_map, on_hardware
+from hwloop.line import adc_counts
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, exact_adc_bits, full_scale, resolution
+from hwloop.recipe import Readout
+from hwloop.training import accuracy
+
+_FINE = 0.5  # level steps: how finely currents are told apart when ranges are chosen
+_RANGES = 32  # candidates of the range for each resolution
+_NARROWEST = 16  # of them, the largest current over the narrowest range
+
+
+@dataclass(frozen=True)
+class LayerNeed:
+    """Bits that lose nothing of what the bit lines of a layer can carry.
+
+    Attributes:
+        tiles: tile positions.
+        conducting: l, most conducting cells in a bit line.
+        formula: TinyADC's bits of the worst tile, from l alone.
+        exact: bits of each bit line from the levels of its own cells, int64
+            ``[tiles, polarity, slice, cols]``, 0 on unused bit lines.
+        leakage: most LSB that cells which ought not to conduct add to a bit line.
+        with_leakage: bits that hold the largest sum with that leakage.
+    """
+
+    tiles: int
+    conducting: int
+    formula: int
+    exact: torch.Tensor
+    leakage: float
+    with_leakage: int
+
+
+def lossless_need(
+    conductance_map: ConductanceMap, readout: Readout, on_off: float = float("inf")
+) -> dict[str, LayerNeed]:
+    """Return the bits that lose nothing, layer by layer.
+
+    Args:
+        conductance_map: the map.
+        readout: how it is read; the ADCs that it names are not considered.
+        on_off: ratio of the highest level's conductance to that of a cell that ought not to conduct; pruned
+            cells are absent and conduct nothing unless this is finite.
+
+    Raises:
+        ValueError: if ``on_off`` is not above 1.
+    """
+    if not on_off > 1:
+        raise ValueError(f"on_off must be above 1, not {on_off}")
+    plain = readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}, "subtraction": "digital"})
+    levels = conductance_map.card.levels
+    return {name: _need(layer, levels, plain, on_off) for name, layer in conductance_map.layers.items()}
+
+
+def _need(layer: LayerMap, levels: int, readout: Readout, on_off: float) -> LayerNeed:
+    digit = readout.dac_bits if readout.accumulation == "analog" else readout.bits_per_cycle
+    steps = (1 << digit) - 1
+    spans = full_scale(layer, levels, readout)
+    used = layer.col_index[:, None, None, :] != UNUSED_LINE
+    exact = exact_adc_bits(layer, digit, readout.rows_at_once) * used
+    rows = (layer.row_index != UNUSED_LINE).sum(1).clamp(max=readout.rows_at_once or layer.codes.shape[3])
+    silent = (rows[:, None, None, None] - (layer.codes != 0).sum(3)).clamp(min=0) * used
+    leakage = float(silent.max()) * steps * levels / on_off if layer.tiles else 0.0
+    sums = layer.codes.sum(3, dtype=torch.int64) * steps
+    most = float((sums + silent * (steps * levels / on_off)).max()) if layer.tiles else 0.0
+    return LayerNeed(
+        tiles=layer.tiles,
+        conducting=int(spans.max()) // (levels * steps) if layer.tiles else 0,
+        formula=int(resolution(layer, levels, readout).bits.max()) if layer.tiles else 1,
+        exact=exact,
+        leakage=leakage,
+        with_leakage=max(1, int(most + 0.5).bit_length()),
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """ADCs that keep accuracy.
+
+    Attributes:
+        bits: resolution by layer.
+        lsb: least significant bit in level steps at the read voltage, by layer.
+        accuracy: on the validation images with these ADCs, mean over the instances.
+        lossless: the same with lossless ADCs.
+        within: whether the loss is as small as was asked for.
+        reads: how many times the validation images went through the network.
+    """
+
+    bits: dict[str, int]
+    lsb: dict[str, float]
+    accuracy: float
+    lossless: float
+    within: bool
+    reads: int
+
+
+class Search:
+    """Finds the fewest ADC bits, and their ranges, with which a network keeps its accuracy.
+
+    Each layer alone is given fewer bits, all others being lossless, as long as accuracy on the validation
+    images falls by no more than the allowed loss. Then all layers get their bits together, and as long as
+    that loses too much, the layer whose next bit helps most gets it. Test images are not used.
+
+    Ranges are chosen by the currents that training images cause: the range of least squared error of a
+    layer's sums, in which clipping and rounding both count (the cycle of weight 2^b counts 4^b).
+
+    Args:
+        net: the network's structure.
+        conductance_map: what is programmed.
+        wires: figures of the lines of every array.
+        readout: how arrays are read; the ADCs' bits and ranges are chosen, the rest stays.
+        seed: seed of the devices.
+        calibration: training images that ranges are chosen by.
+        validation: images and labels that bits are chosen by.
+        instances: device instances of which the mean counts; named, so that evaluation never meets them.
+        batch: images at a time.
+        progress: called with the fraction done and a few words.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        conductance_map: ConductanceMap,
+        wires: Wires,
+        readout: Readout,
+        *,
+        seed: int,
+        calibration: torch.Tensor,
+        validation: tuple[torch.Tensor, torch.Tensor],
+        instances: int = 2,
+        batch: int = 500,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> None:
+        self._net, self._map, self._wires = network_from_map(net, conductance_map), conductance_map, wires
+        self._readout = readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
+        self._seed, self._validation, self._batch = seed, validation, batch
+        self._names = [f"adc {number}" for number in range(instances)]
+        self._progress = progress
+        self._reads = 0
+        levels = conductance_map.card.levels
+        self.lossless_bits = {
+            name: int(resolution(layer, levels, self._readout).bits.max()) if layer.tiles else 1
+            for name, layer in conductance_map.layers.items()
+        }
+        self._counts = self._count(calibration)
+
+    def run(self, max_loss: float) -> Choice:
+        """Return the choice whose accuracy is at most ``max_loss`` (0 to 1) below that of lossless ADCs."""
+        target = (lossless := self._accuracy({})) - max_loss
+        bits: dict[str, int] = {}
+        for done, name in enumerate(self.lossless_bits):
+            bits[name] = self._fewest(name, target)
+            self._tell(0.8 * (done + 1) / len(self.lossless_bits), f"{name}: {bits[name]} bits")
+        reached = self._accuracy(bits)
+        while reached < target:
+            wider = [
+                {**bits, name: bits[name] + 1}
+                for name, most in self.lossless_bits.items()
+                if bits[name] < most
+            ]
+            if not wider:
+                break
+            reached, bits = max(
+                ((self._accuracy(choice), choice) for choice in wider), key=lambda found: found[0]
+            )
+            self._tell(0.9, f"together {100 * reached:.2f} %")
+        lsb = {name: self.best_lsb(name, count) for name, count in bits.items()}
+        return Choice(bits, lsb, reached, lossless, reached >= target, self._reads)
+
+    def best_lsb(self, layer: str, bits: int) -> float:
+        """Return the least significant bit, in level steps, with the least squared error at ``bits``."""
+        if bits >= self.lossless_bits[layer]:
+            return 1.0
+        counts, bottom = self._counts[layer]
+        currents = (torch.arange(counts.shape[1], dtype=torch.float64) - bottom) * _FINE
+        bipolar = bottom > 0
+        weights = counts.double() * 4.0 ** (
+            self._readout.bits_per_cycle * torch.arange(len(counts), dtype=torch.float64)[:, None]
+        )
+        weight = weights.sum(0)
+        seen = currents[weight > 0].abs().max() if bool((weight > 0).any()) else torch.tensor(1.0)
+        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if bipolar else (0, (1 << bits) - 1)
+        widest = max(1.0, float(seen) / max(high, 1))
+
+        def error(lsb: float) -> float:
+            codes = torch.floor(currents / lsb + 0.5).clamp(low, high)
+            return float((weight * (codes * lsb - currents).square()).sum())
+
+        steps = torch.linspace(0, 1, _RANGES, dtype=torch.float64)
+        return min((widest * _NARROWEST**-step for step in steps.tolist()), key=error)
+
+    def _fewest(self, name: str, target: float) -> int:
+        """Return the fewest bits of one layer that reach the target, by bisection."""
+        low, high = 1, self.lossless_bits[name]
+        while low < high:
+            middle = (low + high) // 2
+            if self._accuracy({name: middle}) >= target:
+                high = middle
+            else:
+                low = middle + 1
+        return high
+
+    def _accuracy(self, bits: Mapping[str, int]) -> float:
+        """Return the accuracy on the validation images with these bits, and lossless ADCs elsewhere."""
+        lsb = {name: self.best_lsb(name, count) for name, count in bits.items()}
+        readout = self._readout.model_copy(update={"adc_bits": dict(bits), "adc_lsb": lsb})
+        return fmean(self._on(readout, instance) for instance in self._names)
+
+    def _on(self, readout: Readout, instance: str) -> float:
+        hardware = FastHardware(self._wires, readout, seed=self._seed, instance=instance)
+        hardware.program(self._map)
+        self._reads += 1
+        return accuracy(on_hardware(self._net, hardware), *self._validation, self._batch)
+
+    def _count(self, images: torch.Tensor) -> dict[str, tuple[torch.Tensor, int]]:
+        """Return how often each current occurs in each cycle of each layer, in steps of ``_FINE``."""
+        fine = self._readout.model_copy(update={"adc_lsb": _FINE})
+        hardware = FastHardware(self._wires, fine, seed=self._seed, instance=self._names[0])
+        hardware.program(self._map)
+        counts = adc_counts(self._net, self._map, hardware, images)
+        levels = self._map.card.levels
+        bottoms = {
+            name: int(resolution(layer, levels, fine).bottom.max()) if layer.tiles else 0
+            for name, layer in self._map.layers.items()
+        }
+        return {name: (counts[name], bottoms[name]) for name in self._map.layers}
+
+    def _tell(self, fraction: float, text: str) -> None:
+        if self._progress is not None:
+            self._progress(fraction, text)

@@ -1,0 +1,72 @@
+"""What commands that read a map take from it, and what only the user may name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from hwloop.mapping import ConductanceMap
+    from hwloop.recipe import Recipe
+
+MapsArgument = Annotated[Path, typer.Argument(metavar="MAPS.H5", help="Conductance map.", show_default=False)]
+MapRecipeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe", help="Recipe with data and hardware; the map's own if left out.", show_default=False
+    ),
+]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        help="Network, as package.module:factory; needed unless it is one of hwloop's own.",
+        show_default=False,
+    ),
+]
+
+_OWN_NETWORKS = "hwloop.networks:"
+
+
+class NetworkNotNamedError(ValueError):
+    """A map of a network that only the user may name, because its code would run."""
+
+
+def recipe_of(conductance_map: ConductanceMap, maps: Path, given: Path | None) -> Recipe:
+    """Return the recipe that is given, or else the one that a map remembers, which may name no file to open.
+
+    Raises:
+        RecipeError: if there is no usable one.
+    """
+    from hwloop.recipe import Recipe, RecipeError, load_recipe
+
+    if given is not None:
+        return load_recipe(given)
+    try:
+        recipe = Recipe.model_validate(conductance_map.attributes.get("recipe", {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{maps}: its recipe: {field}: {first['msg']}; give one with --recipe") from error
+    if recipe.data.name.endswith(".npz"):
+        raise RecipeError(f"{maps}: was made with images from a file; name them in a recipe with --recipe")
+    if recipe.hardware.adc.kind == "measured":
+        raise RecipeError(f"{maps}: was read with an ADC from a file; name it in a recipe with --recipe")
+    return recipe
+
+
+def network_of(conductance_map: ConductanceMap, maps: Path, given: str | None) -> str:
+    """Return the network that is given, or else the map's if it is hwloop's own: no file says what code runs.
+
+    Raises:
+        NetworkNotNamedError: if the user must name it.
+    """
+    if given is None and not conductance_map.network.startswith(_OWN_NETWORKS):
+        raise NetworkNotNamedError(
+            f"{maps}: is of network {conductance_map.network!r}; if you trust that code, "
+            f"add --network {conductance_map.network}"
+        )
+    return conductance_map.network if given is None else given

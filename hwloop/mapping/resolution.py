@@ -1,0 +1,100 @@
+"""What the ADCs of a layer resolve: their bits and their least significant bit, for a way of reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from device_models.converters.bank import MAX_BITS
+from hwloop.recipe import Readout
+
+from .conductance_map import UNUSED_LINE, LayerMap
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Resolution of the converters of a layer.
+
+    Attributes:
+        lsb: least significant bit, in level steps at the read voltage.
+        bits: of the converters of each tile, int64 ``[tiles]``.
+        bipolar: whether they convert differences, from ``-2^(bits - 1)`` LSB up.
+    """
+
+    lsb: float
+    bits: torch.Tensor
+    bipolar: bool
+
+    @property
+    def bottom(self) -> torch.Tensor:
+        """Code that stands for no current, int64 ``[tiles]``."""
+        return 2 ** (self.bits - 1) if self.bipolar else torch.zeros_like(self.bits)
+
+
+def resolution(layer: LayerMap, levels: int, readout: Readout) -> Resolution:
+    """Return what the ADCs of a layer resolve.
+
+    Converters that the readout says nothing about are lossless: their least significant bit is one level step
+    and they span all that a bit line can carry. One of fewer bits has larger steps, and those of a tile that
+    carries less have no more bits than they need.
+
+    Args:
+        layer: the layer.
+        levels: conducting levels of a cell.
+        readout: how it is read.
+
+    Raises:
+        ValueError: naming the layer, if no converter can have so many bits, or its arrays have one polarity
+            and cannot be subtracted.
+    """
+    bipolar = readout.subtraction == "analog"
+    if bipolar and layer.codes.shape[1] != 2:
+        raise ValueError(
+            f"layer {layer.name}: analog subtraction needs two polarities; read offset arrays digitally"
+        )
+    spans = full_scale(layer, levels, readout)
+    bits, lsb = _of(readout.adc_bits, layer.name), _of(readout.adc_lsb, layer.name)
+    if lsb is None:
+        top = None if bits is None else max(1, (1 << (bits - bipolar)) - 1)
+        lsb = 1.0 if top is None else max([1.0, *(spans / top).tolist()])
+    plain = readout.bits_per_cycle == 1 and readout.rows_at_once is None and readout.accumulation == "digital"
+    if lsb == 1 and bits is None and plain:
+        needed = layer.adc_bits.to(torch.int64) + bipolar
+    else:
+        needed = _bit_length(torch.round(spans / lsb).to(torch.int64)) + bipolar
+    found = Resolution(lsb, needed if bits is None else needed.clamp(max=bits), bipolar)
+    if len(found.bits) and int(found.bits.max()) > MAX_BITS:
+        raise ValueError(
+            f"layer {layer.name}: its ADCs would need {int(found.bits.max())} bits, at most {MAX_BITS} are "
+            f"possible; give adc_bits, or read fewer rows or bits at once"
+        )
+    return found
+
+
+def full_scale(layer: LayerMap, levels: int, readout: Readout) -> torch.Tensor:
+    """Return the most level steps that one conversion of each tile can see, int64 ``[tiles]``.
+
+    Source: TinyADC (DATE 2021): l cells that conduct in a bit line, each at its highest level.
+    """
+    digit = readout.dac_bits if readout.accumulation == "analog" else readout.bits_per_cycle
+    conducting = (layer.codes != 0).flatten(1, 2)  # [tiles, arrays, rows, cols]
+    used = layer.row_index != UNUSED_LINE
+    group = (used.cumsum(1) - 1) // (readout.rows_at_once or layer.codes.shape[-2])
+    most = torch.zeros(layer.tiles, dtype=torch.int64)
+    for number in range(int(group.max()) + 1 if group.numel() else 0):
+        together = (used & (group == number))[:, None, :, None]
+        most = torch.maximum(most, (conducting & together).sum(2).amax((1, 2)))
+    return most * (levels * ((1 << digit) - 1))
+
+
+def _of(choice: Number | dict[str, Number], layer: str) -> Number | None:
+    return choice.get(layer) if isinstance(choice, dict) else choice
+
+
+def _bit_length(codes: torch.Tensor) -> torch.Tensor:
+    """Return the bits of each of ``codes``, at least 1."""
+    return torch.tensor([max(1, code.bit_length()) for code in codes.tolist()], dtype=torch.int64)
