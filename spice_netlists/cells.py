@@ -8,6 +8,7 @@ are those of ``device_models.crossbar``; here they are numbers, so that worker p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # 1e-18 S is far below the leakage of any cell, and its resistance is still a number to SPICE.
 _LEAST = 1e-18
+_FAR = 30.0  # alpha v of a current of 5e12 g / alpha
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,11 @@ class CellParts:
         if self.alpha is None:
             cell.B("memristor", "word", end, i=f"{{g}}*v(word,{end})")
         else:
-            cell.B("memristor", "word", end, i=f"{{g}}*sinh({{alpha}}*v(word,{end}))/{{alpha}}")
+            # Newton's method may overshoot: far beyond any cell, the law goes on along a tangent.
+            x = f"{{alpha}}*v(word,{end})"
+            inside = f"min(max({x},-{_FAR!r}),{_FAR!r})"
+            beyond = f"{math.cosh(_FAR)!r}*({x}-{inside})"
+            cell.B("memristor", "word", end, i=f"{{g}}/{{alpha}}*(sinh({inside})+{beyond})")
         if self.gain is not None:
             cell.M("access", "mid", "gate", "bit", "bit", model="access", w="{width}", l=1)
             cell.V("gate", "gate", "bit", "{overdrive}")
