@@ -7,18 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from hwloop.mapping import ConductanceMap
-
 Programmed = TypeVar("Programmed")
-
-
-def check_slices(conductance_map: ConductanceMap) -> None:
-    """Raise ValueError unless every weight is one slice in differential encoding."""
-    for name, layer in conductance_map.layers.items():
-        if layer.slices != 1:
-            raise ValueError(f"layer {name}: {layer.slices} slices per weight, must be 1")
-        if layer.encoding != "differential":
-            raise ValueError(f"layer {name}: {layer.encoding} encoding, must be differential")
 
 
 def programmed_layer(layers: Mapping[str, Programmed], name: str) -> Programmed:

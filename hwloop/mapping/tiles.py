@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from .conductance_map import NEGATIVE, POSITIVE, UNUSED_LINE
+from .conductance_map import UNUSED_LINE
 
 Lines = tuple[np.ndarray, np.ndarray]
 """Matrix rows and matrix columns of one tile, both ascending."""
@@ -88,8 +88,7 @@ def assemble(
     """Put tiles back together: every block at its place in the matrix, zero elsewhere.
 
     Args:
-        blocks: ``[tiles, rows, cols]``, as from :func:`form_tiles` or :func:`~hwloop.mapping.decode`; or the
-            cells of one differential slice, ``[tiles, polarity=2, slice=1, rows, cols]``, floating point.
+        blocks: ``[tiles, rows, cols]``, as from :func:`form_tiles` or :func:`~hwloop.mapping.decode`.
         row_index: int32 ``[tiles, rows]`` as from :func:`form_tiles`.
         col_index: int32 ``[tiles, cols]``.
         matrix_shape: rows and columns of the matrix.
@@ -97,8 +96,6 @@ def assemble(
     Returns:
         ``[matrix rows, matrix cols]`` in the dtype of ``blocks``.
     """
-    if blocks.ndim == 5:
-        blocks = blocks[:, POSITIVE, 0] - blocks[:, NEGATIVE, 0]
     matrix = torch.zeros(matrix_shape, dtype=blocks.dtype, device=blocks.device)
     for block, rows, cols in zip(blocks, row_index.long(), col_index.long(), strict=True):
         used_rows, used_cols = rows != UNUSED_LINE, cols != UNUSED_LINE

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from device_models import load_card
-from hwloop.hardware import IdealHardware, network_from_map
+from device_models.crossbar import Wires
+from hwloop.hardware import FastHardware, IdealHardware, network_from_map
 from hwloop.line import Run, RunFolder, load_inputs, walk
 from hwloop.mapping import (
     ConductanceMap,
@@ -32,10 +33,11 @@ from hwloop.networks import crossbar_layers, to_matrix
 from hwloop.progress import Silence
 from hwloop.pruning import full_masks
 from hwloop.quantization import quantize
-from hwloop.recipe import RecipeError, Retrain, load_recipe
+from hwloop.recipe import Readout, RecipeError, Retrain, load_recipe
 from hwloop.report.tiles import pictures
 from hwloop.training.retrain import retrain
 
+from .maps import card_with
 from .small import digits, seeded_network
 from .test_mapfile import seal
 from .tiny import write_recipe
@@ -117,6 +119,27 @@ def test_tables_hold_every_cell_and_what_is_flipped(encoded, tmp_path):
             if layer.flipped is not None:
                 assert np.array_equal(data["flipped"] == 1, layer.flipped)
                 assert facts["layers"][name]["flipped"] == layer.flipped.nonzero().tolist()
+
+
+@pytest.mark.parametrize(
+    "readout", [{}, {"bits_per_cycle": 3}, {"rows_at_once": 5}], ids=["bit-serial", "3 bits", "5 rows"]
+)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("read_noise", [0.0, 1e-7], ids=["at once", "cycle by cycle"])
+def test_simulated_arrays_without_errors_give_the_product(encoded, readout, signed, read_noise):
+    # Noise that no converter sees forbids reading all cycles at once.
+    cells = card_with(read_noise=read_noise).with_levels(CARD.levels)
+    layers = {name: dataclasses.replace(layer, input_signed=signed) for name, layer in encoded.layers.items()}
+    conductance_map = dataclasses.replace(encoded, card=cells, layers=layers)
+    fast = FastHardware(Wires(0.0, 0.0), Readout(**readout), seed=0)
+    ideal = IdealHardware()
+    for hardware in (fast, ideal):
+        hardware.program(conductance_map)
+    for name, layer in layers.items():
+        assert fast.collapses(name) == (read_noise == 0)
+        lowest = -255 if signed else 0
+        x = torch.randint(lowest, 256, (7, layer.matrix_shape[0])) / 255
+        torch.testing.assert_close(fast.read(name, x), ideal.read(name, x), rtol=1e-5, atol=1e-5)
 
 
 def test_pictures_show_kept_weights(encoded):
