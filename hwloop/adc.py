@@ -16,6 +16,9 @@ from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, exact_adc_bits
 from hwloop.recipe import Readout
 from hwloop.training import accuracy
 
+CALIBRATION_IMAGES = 200
+"""Training images that ranges are chosen by, unless said otherwise."""
+
 _FINE = 0.5  # level steps: how finely currents are told apart when ranges are chosen
 _RANGES = 32  # candidates of the range for each resolution
 _NARROWEST = 16  # of them, the largest current over the narrowest range

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from hwloop.mapping import ConductanceMap
     from hwloop.recipe import Recipe
 
-CALIBRATION_IMAGES = 200
-
 
 def adc(
     maps: MapsArgument,
@@ -83,7 +81,7 @@ def _search(
     images: int,
     instances: int,
 ) -> Choice:
-    from hwloop.adc import Search
+    from hwloop.adc import CALIBRATION_IMAGES, Search
     from hwloop.datasets import load_dataset
     from hwloop.line import make_wires
     from hwloop.networks import build_network

@@ -25,6 +25,7 @@ class ExportFormat(StrEnum):
 
     CSV = "csv"
     NPZ = "npz"
+    SPICE = "spice"
 
 
 @maps_app.command()

@@ -1,5 +1,6 @@
 """The summary of a run, its figures and its report page."""
 
+from .charts import accuracy_chart as accuracy_chart
 from .charts import bits_chart as bits_chart
 from .charts import save_chart as save_chart
 from .page import ReportData as ReportData

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hwloop.files import write_atomically
-from hwloop.report.style import BLUE, GREY, INK, ORANGE, drawing, new_figure, quiet
+from hwloop.report.style import BLUE, GREY, INK, ORANGE, SERIES, drawing, new_figure, quiet
 
 if TYPE_CHECKING:
     from hwloop.adc import LayerNeed
@@ -55,4 +55,36 @@ def bits_chart(needs: Mapping[str, LayerNeed], chosen: Mapping[str, int] | None)
             quiet(axes)
         grid[-1].set_xlabel("bits that lose nothing; height: bit lines")
         grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        return figure
+
+
+def accuracy_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw accuracy against ADC bits: one line for each network on ideal and on real arrays.
+
+    Args:
+        rows: each with ``network``, ``arrays`` (``ideal`` or ``real``), ``bits`` (None = lossless) and
+            ``accuracy``, one for each device instance; bars show the smallest and the largest.
+    """
+    with drawing():
+        figure = new_figure(7.0, 4.0)
+        axes = figure.subplots()
+        networks = list(dict.fromkeys(row["network"] for row in rows))
+        most = max(row["bits"] for row in rows if row["bits"] is not None)
+        for network, arrays in dict.fromkeys((row["network"], row["arrays"]) for row in rows):
+            found = [row for row in rows if (row["network"], row["arrays"]) == (network, arrays)]
+            x = [most + 1 if row["bits"] is None else row["bits"] for row in found]
+            values = [100 * np.array(row["accuracy"]) for row in found]
+            mean = np.array([v.mean() for v in values])
+            spread = [mean - [v.min() for v in values], [v.max() for v in values] - mean]
+            axes.errorbar(
+                x, mean, spread, label=f"{network}, {arrays} arrays", capsize=2, markersize=4, marker="o",
+                color=SERIES[networks.index(network) % len(SERIES)],
+                linestyle="--" if arrays == "ideal" else "-",
+            )  # fmt: skip
+        ticks = sorted({row["bits"] for row in rows if row["bits"] is not None})
+        axes.set_xticks([*ticks, most + 1], [*map(str, ticks), "lossless"])
+        axes.set_xlabel("ADC bits")
+        axes.set_ylabel("accuracy on test images, %")
+        axes.legend(loc="lower right")
+        quiet(axes)
         return figure
