@@ -57,7 +57,7 @@ class Effect(BaseModel):
                 f"conductances of {asked.min():g} to {asked.max():g} S lie outside {low:g} to {high:g} S, "
                 "where the figures were measured; choose levels within, or set extrapolate = true in the card"
             )
-        return np.asarray(asked.clip(low, high), dtype=np.float64)
+        return asked.clip(low, high)
 
     def drawn(self, rng: np.random.Generator) -> Self:
         """Return the effect with every uncertain figure drawn, in the order of the fields."""
@@ -73,4 +73,4 @@ class Effect(BaseModel):
 
 def polynomial(coefficients: FigureList, x: Array) -> Array:
     """Return ``sum_k c_k x^k`` in the unit of the coefficients."""
-    return np.polynomial.polynomial.polyval(x, coefficients.value)
+    return np.asarray(np.polynomial.polynomial.polyval(x, coefficients.value), dtype=np.float64)
