@@ -5,8 +5,8 @@
 Every tile draws its own wires, from 0.1 to 50 ohm per segment and as much again for drivers and senses,
 evenly on a logarithmic scale; its own share of pruned cells, up to 95 %; and an input that drives all of its
 word lines and one that drives half of them. Errors are shares of full scale, the current of a column whose
-cells all conduct g_max = 40 uS at the read voltage: 0.2 V for ohmic cells and 1 V for the others (sinh with 0.5 to
-3 / V; transistors of 0.1 to 0.4 mA/V^2 with 0.6 V of overdrive).
+cells all conduct g_max = 40 uS at the read voltage: 0.2 V for ohmic cells and 1 V for the others (sinh with
+0.5 to 3 / V; transistors of 0.1 to 0.4 mA/V^2 with 0.6 V of overdrive).
 """
 
 import argparse

@@ -9,6 +9,7 @@ from .conversion import convert as convert
 from .crossbar import CrossbarRead as CrossbarRead
 from .crossbar import crossbar_circuit as crossbar_circuit
 from .crossbar import crossbar_read as crossbar_read
+from .crossbar import safe_title as safe_title
 from .flash import FlashCircuit as FlashCircuit
 from .jobs import Job as Job
 from .jobs import JobResult as JobResult

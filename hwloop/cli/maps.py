@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .common import JsonOption, emit_json, new_app, note, output
+from .sources import recipe_of
 
 if TYPE_CHECKING:
     from hwloop.mapping import ConductanceMap, LayerMap
@@ -105,13 +106,26 @@ def export(
     file: MapArgument,
     form: Annotated[ExportFormat, typer.Option("--format", help="What to write.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder; made if it is not there.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recipe with the wires of netlists; the map's own if left out.", show_default=False
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a map as one file per layer; files that are there already are left alone, with an error."""
-    from hwloop.mapping import export_csv, export_npz, read_map
+    """Write a map as one file per layer, or per array for spice; files that are there are left alone."""
+    from hwloop.line import make_wires
+    from hwloop.mapping import export_csv, export_npz, export_spice, read_map
 
-    write = {ExportFormat.CSV: export_csv, ExportFormat.NPZ: export_npz}[form]
-    written = write(read_map(file), out)
+    if recipe is not None and form is not ExportFormat.SPICE:
+        raise typer.BadParameter("only netlists need wires", param_hint="--recipe")
+    conductance_map = read_map(file)
+    if form is ExportFormat.SPICE:
+        choice = recipe_of(conductance_map, file, recipe)
+        written = export_spice(conductance_map, out, make_wires(choice.hardware), file.name)
+    else:
+        written = {ExportFormat.CSV: export_csv, ExportFormat.NPZ: export_npz}[form](conductance_map, out)
     if as_json:
         emit_json({"files": [str(path) for path in written]})
     else:

@@ -17,6 +17,7 @@ from .encoding import largest_code as largest_code
 from .encoding import line_weights as line_weights
 from .export import export_csv as export_csv
 from .export import export_npz as export_npz
+from .export_spice import export_spice as export_spice
 from .map_errors import MapFileError as MapFileError
 from .mapfile import read_map as read_map
 from .mapfile import validate_map as validate_map

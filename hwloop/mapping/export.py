@@ -64,29 +64,66 @@ def _export(
     ending: str,
     write: Callable[[Path, LayerMap, float], None],
 ) -> list[Path]:
-    # Layer names come from a file: whatever they hold, the files lie directly in the folder.
-    files = {name: folder / (_safe(name) + ending) for name in conductance_map.layers}
-    summary = folder / "map.json"
-    if len(set(files.values())) < len(files):
+    names = file_names(conductance_map)
+    files = {name: folder / (names[name] + ending) for name in names}
+
+    def layer(name: str) -> Callable[[Path], None]:
+        return lambda path: write(path, conductance_map.layers[name], conductance_map.g_step)
+
+    def summary(path: Path) -> None:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump(_summary(conductance_map, files), file, indent=1, allow_nan=False)
+
+    writers = {path: layer(name) for name, path in files.items()}
+    return write_together(folder, writers | {folder / "map.json": summary})
+
+
+def file_names(conductance_map: ConductanceMap) -> dict[str, str]:
+    """Return for each layer the beginning of a file name, without folders, hidden files or odd characters.
+
+    Layer names come from a file: whatever they hold, the files lie directly in the folder.
+
+    Raises:
+        ValueError: if two layers get the same.
+    """
+    names = {
+        name: re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip(".") or "_"
+        for name in conductance_map.layers
+    }
+    if len(set(names.values())) < len(names):
         raise ValueError("two layers have names that give the same file name")
+    return names
+
+
+def write_together(folder: Path, writers: dict[Path, Callable[[Path], None]]) -> list[Path]:
+    """Write all files of a folder, or none.
+
+    Args:
+        folder: made if it is not there.
+        writers: for each file a function that writes it to the path it is given.
+
+    Returns:
+        The files.
+
+    Raises:
+        FileExistsError: if one of them is there already; nothing is written then.
+        OSError: if the folder cannot be written; nothing is left behind then.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    final = [*files.values(), summary]
-    partial = [path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in final]
-    for path in final:
+    partial = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in writers}
+    for path in writers:
         if path.exists() or path.is_symlink():
             raise FileExistsError(errno.EEXIST, "is there already; choose another folder", str(path))
     try:
-        for name, path in zip(files, partial, strict=False):
-            write(path, conductance_map.layers[name], conductance_map.g_step)
-        with partial[-1].open("x", encoding="utf-8") as file:
-            json.dump(_summary(conductance_map, files), file, indent=1, allow_nan=False)
-        for temporary, path in zip(partial, final, strict=True):
+        for path, write in writers.items():
+            write(partial[path])
+        for path, temporary in partial.items():
             temporary.replace(path)
     finally:
-        for temporary in partial:
+        for temporary in partial.values():
             with contextlib.suppress(OSError):
                 temporary.unlink()
-    return final
+    return list(writers)
 
 
 def _summary(conductance_map: ConductanceMap, files: dict[str, Path]) -> dict[str, Any]:
@@ -154,8 +191,3 @@ def _write_npz(path: Path, layer: LayerMap, g_step: float) -> None:
 def _shortest(conductances: np.ndarray) -> list[str]:
     """Write float32 numbers with just as many digits as give them back."""
     return [str(value) for value in conductances]
-
-
-def _safe(name: str) -> str:
-    """Return a file name without folders, hidden files or odd characters."""
-    return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "_"
