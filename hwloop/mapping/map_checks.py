@@ -142,8 +142,10 @@ class TileChecker:
         if flipped is not None:
             _check_flipped(flipped, col_index)
         self._levels, self._row_index, self._col_index = levels, row_index, col_index
+        # Twice the sum of all slices is more than any weight code, however wrong the cells.
+        kind = np.min_scalar_type(-2 * (levels + 1) ** facts.slices)
         self._weights, self._per_input = (
-            factors.numpy()
+            factors.numpy().astype(kind)
             for factors in weights_of_lines(
                 facts.encoding,
                 facts.slices,
@@ -156,8 +158,8 @@ class TileChecker:
         # Zeroed memory is taken only where it is written, so a matrix that few tiles touch costs little.
         self._seen = np.zeros((rows, cols), dtype=np.bool_)
 
-    def check(self, tile: int, codes: np.ndarray, actual: np.ndarray | None) -> None:
-        """Check one tile.
+    def check(self, tile: int, codes: np.ndarray, actual: np.ndarray | None) -> np.ndarray:
+        """Check one tile; return its mask, bool ``[rows, cols]``, True where a weight is kept.
 
         Args:
             tile: its number.
@@ -177,13 +179,16 @@ class TileChecker:
         used_rows, used_cols = self._row_index[tile] != UNUSED_LINE, self._col_index[tile] != UNUSED_LINE
         if np.any(unused := there.any(axis=0) & ~(used_rows[:, None] & used_cols)):
             raise MapProblemError(f"codes: tile {tile}: cell on an unused line at {_first(unused)}")
-        signed = self.decode(tile, codes)
+        # The smallest integers that hold every sum: products of large ones take most of the time.
+        signed = (codes * self._weights[tile][:, :, None]).sum(axis=(0, 1), dtype=self._weights.dtype)
+        signed += self._per_input[tile] * used_rows[:, None]
         if np.any(over := np.abs(signed) > self._largest):
             raise MapProblemError(
                 f"codes: tile {tile}: weight code {signed[over][0]} at {_first(over)}, "
                 f"must be at most {self._largest}"
             )
-        lines, bits = np.nonzero(signed)
+        mask: np.ndarray = signed != 0
+        lines, bits = np.nonzero(mask)
         rows, cols = self._row_index[tile, lines], self._col_index[tile, bits]
         if np.any(crossing := rows // self._group_rows != cols // self._group_cols):
             at = int(np.argmax(crossing))
@@ -199,11 +204,7 @@ class TileChecker:
             raise MapProblemError(
                 f"actual: tile {tile}: conductance {value} S, must be finite and not negative"
             )
-
-    def decode(self, tile: int, codes: np.ndarray) -> np.ndarray:
-        """Return the signed weight codes of a tile, int64 ``[rows, cols]``; 0 where a weight is pruned."""
-        signed: np.ndarray = (codes * self._weights[tile][:, :, None]).sum(axis=(0, 1))
-        return signed + self._per_input[tile] * (self._row_index[tile] != UNUSED_LINE)[:, None]
+        return mask
 
 
 def _check_flipped(flipped: np.ndarray, col_index: np.ndarray) -> None:

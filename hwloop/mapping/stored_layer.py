@@ -122,10 +122,10 @@ class StoredLayer:
         for tile, slabs in enumerate(zip(*(self._arrays[name].slabs() for name in names), strict=True)):
             data = {name: slab[0] for name, slab in zip(names, slabs, strict=True)}
             with guarded(self._where):
-                checker.check(tile, data["codes"], data.get("actual"))
+                kept = checker.check(tile, data["codes"], data.get("actual"))
                 if not np.array_equal(data["target"], schema.target_of(data["codes"], self._of.g_step)):
                     raise MapProblemError(f"target: tile {tile}: is not level code times g_step_siemens")
-                _check_mask("mask", tile, data["mask"], checker.decode(tile, data["codes"]))
+                _check_mask("mask", tile, data["mask"], kept)
             yield data
 
 
@@ -152,32 +152,27 @@ def write_layer(group: h5py.Group, layer: LayerMap, position: int, of: Conductan
             must = f"must be {dtype} {list(shapes[name])}"
             raise MapProblemError(f"{name} is {value.dtype} {list(value.shape)}, {must}")
     checker = TileChecker(facts, of.card.levels, **{name: data[name] for name in _WHOLE if name in data})
+    data["mask"] = np.empty(shapes["mask"], dtype=np.bool_)
     for tile, codes in enumerate(data["codes"]):
-        checker.check(tile, codes, data["actual"][tile] if "actual" in data else None)
+        kept = checker.check(tile, codes, data["actual"][tile] if "actual" in data else None)
+        data["mask"][tile] = kept
         if layer.kept is not None:
-            _check_mask("kept", tile, layer.kept[tile].numpy(force=True), checker.decode(tile, codes))
+            _check_mask("kept", tile, layer.kept[tile].numpy(force=True), kept)
     for name, shape in shapes.items():
         kind, unit, description = schema.DATA[name]
         if name in _WHOLE:
             length = slab_length(data[name])
             put_array(group, name, slabs_of(data[name], length), shape, kind, length, unit, description)
-        elif name != schema.OPTIONAL or name in data:
-            slabs = _slabs(name, data, checker, of.g_step)
+        elif name == "target":
+            slabs: Iterable[np.ndarray] = (
+                schema.target_of(codes, of.g_step) for codes in data["codes"][:, None]
+            )
             put_array(group, name, slabs, shape, kind, 1, unit, description)
+        elif name in data:
+            put_array(group, name, data[name][:, None], shape, kind, 1, unit, description)
 
 
-def _slabs(
-    name: str, data: dict[str, np.ndarray], checker: TileChecker, g_step: float
-) -> Iterable[np.ndarray]:
-    """Return the tiles of a data set that is stored tile by tile, one after the other."""
-    if name == "target":
-        return (schema.target_of(codes, g_step) for codes in data["codes"][:, None])
-    if name == "mask":
-        return ((checker.decode(tile, codes) != 0)[None] for tile, codes in enumerate(data["codes"]))
-    return data[name][:, None]
-
-
-def _check_mask(name: str, tile: int, mask: np.ndarray, signed: np.ndarray) -> None:
+def _check_mask(name: str, tile: int, mask: np.ndarray, kept: np.ndarray) -> None:
     """Raise unless a mask is set exactly where a weight is kept."""
-    if not np.array_equal(mask, signed != 0):
+    if not np.array_equal(mask, kept):
         raise MapProblemError(f"{name}: tile {tile}: is not 1 exactly where a weight code is not 0")
