@@ -142,18 +142,7 @@ class TileChecker:
         if flipped is not None:
             _check_flipped(flipped, col_index)
         self._levels, self._row_index, self._col_index = levels, row_index, col_index
-        # Twice the sum of all slices is more than any weight code, however wrong the cells.
-        kind = np.min_scalar_type(-2 * (levels + 1) ** facts.slices)
-        self._weights, self._per_input = (
-            factors.numpy().astype(kind)
-            for factors in weights_of_lines(
-                facts.encoding,
-                facts.slices,
-                levels,
-                torch.from_numpy(col_index),
-                None if flipped is None else torch.from_numpy(flipped != 0),
-            )
-        )
+        self._facts, self._flipped = facts, flipped
         self._group_rows, self._group_cols = rows // facts.groups, cols // facts.groups
         # Zeroed memory is taken only where it is written, so a matrix that few tiles touch costs little.
         self._seen = np.zeros((rows, cols), dtype=np.bool_)
@@ -179,9 +168,9 @@ class TileChecker:
         used_rows, used_cols = self._row_index[tile] != UNUSED_LINE, self._col_index[tile] != UNUSED_LINE
         if np.any(unused := there.any(axis=0) & ~(used_rows[:, None] & used_cols)):
             raise MapProblemError(f"codes: tile {tile}: cell on an unused line at {_first(unused)}")
-        # The smallest integers that hold every sum: products of large ones take most of the time.
-        signed = (codes * self._weights[tile][:, :, None]).sum(axis=(0, 1), dtype=self._weights.dtype)
-        signed += self._per_input[tile] * used_rows[:, None]
+        weights, per_input = self._factors(tile)
+        signed = (codes * weights[:, :, None]).sum(axis=(0, 1), dtype=weights.dtype)
+        signed += per_input * used_rows[:, None]
         if np.any(over := np.abs(signed) > self._largest):
             raise MapProblemError(
                 f"codes: tile {tile}: weight code {signed[over][0]} at {_first(over)}, "
@@ -205,6 +194,24 @@ class TileChecker:
                 f"actual: tile {tile}: conductance {value} S, must be finite and not negative"
             )
         return mask
+
+    def _factors(self, tile: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the lines of a tile count, ``[polarity, slice, cols]`` and ``[cols]``.
+
+        In the smallest integers that hold the sum of all slices twice, which no weight exceeds, however wrong
+        its cells: products of larger ones would take most of the time of a check.
+        """
+        one = slice(tile, tile + 1)
+        flipped = None if self._flipped is None else torch.from_numpy(self._flipped[one] != 0)
+        weights, per_input = weights_of_lines(
+            self._facts.encoding,
+            self._facts.slices,
+            self._levels,
+            torch.from_numpy(self._col_index[one]),
+            flipped,
+        )
+        kind = np.min_scalar_type(-2 * (self._levels + 1) ** self._facts.slices)
+        return weights[0].numpy().astype(kind), per_input[0].numpy().astype(kind)
 
 
 def _check_flipped(flipped: np.ndarray, col_index: np.ndarray) -> None:
