@@ -23,7 +23,7 @@ from rich.table import Table
 
 from device_models import DeviceCard, load_card
 from device_models.crossbar import Wires
-from hwloop.adc import CALIBRATION_IMAGES, Search
+from hwloop.adc import CALIBRATION_IMAGES, Ranges
 from hwloop.datasets import load_dataset
 from hwloop.evaluation import evaluate_instances
 from hwloop.files import write_atomically
@@ -31,7 +31,7 @@ from hwloop.hardware import FastHardware
 from hwloop.line import make_wires
 from hwloop.mapping import ConductanceMap, read_map
 from hwloop.networks import build_network
-from hwloop.recipe import Readout, Recipe, load_recipe
+from hwloop.recipe import load_recipe
 from hwloop.report import accuracy_chart, save_chart
 
 console = Console()
@@ -50,17 +50,10 @@ def main() -> None:
             ("real", conductance_map, make_wires(recipe.hardware), arguments.instances),
         ):
             net = build_network(conductance_map.network)
-            search = Search(
-                net,
-                chip,
-                wires,
-                recipe.hardware,
-                seed=recipe.seed,
-                calibration=data.train_x[:CALIBRATION_IMAGES],
-                validation=(data.validation_x, data.validation_y),
-            )
+            images = data.train_x[:CALIBRATION_IMAGES]
+            ranges = Ranges(net, chip, wires, recipe.hardware, seed=recipe.seed, images=images)
             for bits in [*arguments.bits, None]:
-                readout = _readout(recipe, search, bits)
+                readout = recipe.hardware if bits is None else ranges.readout(recipe.hardware, bits)
                 found = evaluate_instances(
                     net,
                     chip,
@@ -94,14 +87,6 @@ def _ideal(conductance_map: ConductanceMap) -> ConductanceMap:
     for figure in ("g_max", "level_count", "read_voltage"):
         figures[figure] = getattr(card, figure).model_dump()
     return replace(conductance_map, card=DeviceCard.model_validate(figures))
-
-
-def _readout(recipe: Recipe, search: Search, bits: int | None) -> Readout:
-    chosen: dict[str, int] = (
-        {} if bits is None else {n: min(bits, m) for n, m in search.lossless_bits.items()}
-    )
-    lsb = {name: search.best_lsb(name, count) for name, count in chosen.items()}
-    return recipe.hardware.model_copy(update={"adc_bits": chosen, "adc_lsb": lsb})
 
 
 def _spread(accuracies: list[float]) -> str:

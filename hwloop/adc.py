@@ -88,6 +88,70 @@ def _need(layer: LayerMap, levels: int, readout: Readout, on_off: float) -> Laye
     )
 
 
+class Ranges:
+    """Chooses ranges of ADCs by the currents that training images cause.
+
+    The range is that of least squared error of a layer's sums, in which clipping and rounding both count (the
+    cycle of weight 2^b counts 4^b).
+
+    Args:
+        net: the network's structure.
+        conductance_map: what is programmed.
+        wires: figures of the lines of every array.
+        readout: how arrays are read; the ADCs' bits and ranges are not looked at.
+        seed: seed of the devices; their instance has a name, so that evaluation never meets it.
+        images: training images.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        conductance_map: ConductanceMap,
+        wires: Wires,
+        readout: Readout,
+        *,
+        seed: int,
+        images: torch.Tensor,
+    ) -> None:
+        self._digit_bits, levels = readout.bits_per_cycle, conductance_map.card.levels
+        lossless = readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
+        fine = readout.model_copy(update={"adc_bits": {}, "adc_lsb": _FINE})
+        hardware = FastHardware(wires, fine, seed=seed, instance="adc ranges")
+        hardware.program(conductance_map)
+        self._counts = adc_counts(net, conductance_map, hardware, images)
+        self._bottoms, self.lossless_bits = {}, {}
+        for name, layer in conductance_map.layers.items():
+            self._bottoms[name] = max([0, *resolution(layer, levels, fine).bottom.tolist()])
+            self.lossless_bits[name] = max([1, *resolution(layer, levels, lossless).bits.tolist()])
+
+    def best_lsb(self, layer: str, bits: int) -> float:
+        """Return the least significant bit, in level steps, for ``bits``; 1 if they lose nothing."""
+        if bits >= self.lossless_bits[layer]:
+            return 1.0
+        counts, bottom = self._counts[layer].double(), self._bottoms[layer]
+        currents = (torch.arange(counts.shape[1], dtype=torch.float64) - bottom) * _FINE
+        cycles = torch.arange(len(counts), dtype=torch.float64)
+        weight = 4.0 ** (self._digit_bits * cycles) @ counts
+        sign = int(bottom > 0)
+        high = (1 << (bits - sign)) - 1
+        low = -high - 1 if sign else 0
+        widest = max([1.0, *(currents[weight > 0].abs() / max(high, 1)).tolist()])
+
+        def error(lsb: float) -> float:
+            codes = torch.floor(currents / lsb + 0.5).clamp(low, high)
+            return float((weight * (codes * lsb - currents).square()).sum())
+
+        steps = torch.linspace(0, 1, _RANGES, dtype=torch.float64)
+        return min((widest * _NARROWEST**-step for step in steps.tolist()), key=error)
+
+    def readout(self, readout: Readout, bits: int | Mapping[str, int]) -> Readout:
+        """Return ``readout`` with ADCs of these bits, for all layers or by layer, and the best ranges."""
+        if isinstance(bits, int):
+            bits = {name: min(bits, most) for name, most in self.lossless_bits.items()}
+        lsb = {name: self.best_lsb(name, count) for name, count in bits.items()}
+        return readout.model_copy(update={"adc_bits": dict(bits), "adc_lsb": lsb})
+
+
 @dataclass(frozen=True)
 class Choice:
     """ADCs that keep accuracy.
@@ -115,9 +179,6 @@ class Search:
     Each layer alone is given fewer bits, all others being lossless, as long as accuracy on the validation
     images falls by no more than the allowed loss. Then all layers get their bits together, and as long as
     that loses too much, the layer whose next bit helps most gets it. Test images are not used.
-
-    Ranges are chosen by the currents that training images cause: the range of least squared error of a
-    layer's sums, in which clipping and rounding both count (the cycle of weight 2^b counts 4^b).
 
     Args:
         net: the network's structure.
@@ -147,31 +208,25 @@ class Search:
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
         self._net, self._map, self._wires = network_from_map(net, conductance_map), conductance_map, wires
-        self._readout = readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
+        self._readout = readout
+        self._ranges = Ranges(net, conductance_map, wires, readout, seed=seed, images=calibration)
+        self._lossless = self._ranges.lossless_bits
         self._seed, self._validation, self._batch = seed, validation, batch
         self._names = [f"adc {number}" for number in range(instances)]
         self._progress = progress
         self._reads = 0
-        levels = conductance_map.card.levels
-        self.lossless_bits = {
-            name: int(resolution(layer, levels, self._readout).bits.max()) if layer.tiles else 1
-            for name, layer in conductance_map.layers.items()
-        }
-        self._counts = self._count(calibration)
 
     def run(self, max_loss: float) -> Choice:
         """Return the choice whose accuracy is at most ``max_loss`` (0 to 1) below that of lossless ADCs."""
         target = (lossless := self._accuracy({})) - max_loss
         bits: dict[str, int] = {}
-        for done, name in enumerate(self.lossless_bits):
+        for done, name in enumerate(self._lossless):
             bits[name] = self._fewest(name, target)
-            self._tell(0.8 * (done + 1) / len(self.lossless_bits), f"{name}: {bits[name]} bits")
+            self._tell(0.8 * (done + 1) / len(self._lossless), f"{name}: {bits[name]} bits")
         reached = self._accuracy(bits)
         while reached < target:
             wider = [
-                {**bits, name: bits[name] + 1}
-                for name, most in self.lossless_bits.items()
-                if bits[name] < most
+                {**bits, name: bits[name] + 1} for name, most in self._lossless.items() if bits[name] < most
             ]
             if not wider:
                 break
@@ -179,34 +234,12 @@ class Search:
                 ((self._accuracy(choice), choice) for choice in wider), key=lambda found: found[0]
             )
             self._tell(0.9, f"together {100 * reached:.2f} %")
-        lsb = {name: self.best_lsb(name, count) for name, count in bits.items()}
+        lsb = {name: self._ranges.best_lsb(name, count) for name, count in bits.items()}
         return Choice(bits, lsb, reached, lossless, reached >= target, self._reads)
-
-    def best_lsb(self, layer: str, bits: int) -> float:
-        """Return the least significant bit, in level steps, with the least squared error at ``bits``."""
-        if bits >= self.lossless_bits[layer]:
-            return 1.0
-        counts, bottom = self._counts[layer]
-        currents = (torch.arange(counts.shape[1], dtype=torch.float64) - bottom) * _FINE
-        bipolar = bottom > 0
-        weights = counts.double() * 4.0 ** (
-            self._readout.bits_per_cycle * torch.arange(len(counts), dtype=torch.float64)[:, None]
-        )
-        weight = weights.sum(0)
-        seen = currents[weight > 0].abs().max() if bool((weight > 0).any()) else torch.tensor(1.0)
-        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if bipolar else (0, (1 << bits) - 1)
-        widest = max(1.0, float(seen) / max(high, 1))
-
-        def error(lsb: float) -> float:
-            codes = torch.floor(currents / lsb + 0.5).clamp(low, high)
-            return float((weight * (codes * lsb - currents).square()).sum())
-
-        steps = torch.linspace(0, 1, _RANGES, dtype=torch.float64)
-        return min((widest * _NARROWEST**-step for step in steps.tolist()), key=error)
 
     def _fewest(self, name: str, target: float) -> int:
         """Return the fewest bits of one layer that reach the target, by bisection."""
-        low, high = 1, self.lossless_bits[name]
+        low, high = 1, self._lossless[name]
         while low < high:
             middle = (low + high) // 2
             if self._accuracy({name: middle}) >= target:
@@ -217,8 +250,7 @@ class Search:
 
     def _accuracy(self, bits: Mapping[str, int]) -> float:
         """Return the accuracy on the validation images with these bits, and lossless ADCs elsewhere."""
-        lsb = {name: self.best_lsb(name, count) for name, count in bits.items()}
-        readout = self._readout.model_copy(update={"adc_bits": dict(bits), "adc_lsb": lsb})
+        readout = self._ranges.readout(self._readout, bits)
         return fmean(self._on(readout, instance) for instance in self._names)
 
     def _on(self, readout: Readout, instance: str) -> float:
@@ -226,19 +258,6 @@ class Search:
         hardware.program(self._map)
         self._reads += 1
         return accuracy(on_hardware(self._net, hardware), *self._validation, self._batch)
-
-    def _count(self, images: torch.Tensor) -> dict[str, tuple[torch.Tensor, int]]:
-        """Return how often each current occurs in each cycle of each layer, in steps of ``_FINE``."""
-        fine = self._readout.model_copy(update={"adc_lsb": _FINE})
-        hardware = FastHardware(self._wires, fine, seed=self._seed, instance=self._names[0])
-        hardware.program(self._map)
-        counts = adc_counts(self._net, self._map, hardware, images)
-        levels = self._map.card.levels
-        bottoms = {
-            name: int(resolution(layer, levels, fine).bottom.max()) if layer.tiles else 0
-            for name, layer in self._map.layers.items()
-        }
-        return {name: (counts[name], bottoms[name]) for name in self._map.layers}
 
     def _tell(self, fraction: float, text: str) -> None:
         if self._progress is not None:

@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from .adc import adc
+from .calibrate import calibrate_command
 from .common import new_app
 from .devices import devices_app
 from .doctor import doctor
 from .maps import maps_app
 from .run import map_command, prune, report, retrain, run
 from .simulate import simulate
+from .sweep import sweep
 from .verify import verify_command
 
 app = new_app(help="Hardware-in-the-loop evaluation of neural networks on memristor crossbars.")
@@ -35,6 +37,8 @@ app.command("verify")(verify_command)
 app.command()(adc)
 app.command()(retrain)
 app.command()(report)
+app.command("calibrate")(calibrate_command)
+app.command()(sweep)
 app.add_typer(maps_app, name="maps")
 app.add_typer(devices_app, name="devices")
 app.command()(doctor)

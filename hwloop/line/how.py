@@ -33,8 +33,8 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
     lossless = (
         "Fewest bits with which no conversion loses anything at target conductances: "
         f"ceil(log2(l · (2^v - 1) · levels + 1)) with {card.levels} levels, v = {choice.bits_per_cycle} "
-        "input bits per cycle, and l the most cells that conduct in any column of the tile and are read at once "
-        "(TinyADC, DATE 2021, exact integer form)"
+        "input bits per cycle, and l the most cells that conduct in a column of the tile and are read "
+        "at once (TinyADC, DATE 2021, exact integer form)"
     )
     given = choice.adc_bits or choice.adc_lsb
     shared = choice.bit_lines_per_adc

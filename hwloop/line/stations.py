@@ -25,7 +25,7 @@ from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.networks import load_weights, save_weights
 from hwloop.progress import Progress
 from hwloop.pruning import admm_prune
-from hwloop.quantization import QuantizedLayer, quantize_and_tune
+from hwloop.quantization import quantize_and_tune
 from hwloop.recipe import Recipe
 from hwloop.training import EpochRecord, accuracy, fit
 from hwloop.training.fit import one_cycle
@@ -124,6 +124,11 @@ def prune(run: Run) -> Result:
 
 def quantize(run: Run) -> Result:
     """Put the kept weights on the codes that the cells can hold, and train on."""
+    return put_on_codes(run, run.folder.station("quantize"))
+
+
+def put_on_codes(run: Run, folder: Path) -> Result:
+    """Do the work of :func:`quantize`, and leave weights and codes in any folder."""
     net = run.network("prune")
     quantized = quantize_and_tune(
         net,
@@ -134,13 +139,12 @@ def quantize(run: Run) -> Result:
         batch=run.recipe.train.batch,
         seed=run.recipe.seed,
         shift=run.recipe.data.shift,
-        checkpoint=run.path("quantize", "checkpoint.safetensors"),
+        checkpoint=folder / "checkpoint.safetensors",
         progress=run.progress.update,
     )
-    save_weights(net, run.path("quantize", "weights.safetensors"))
+    save_weights(net, folder / "weights.safetensors")
     _save_tensors(
-        {name: layer.codes for name, layer in quantized.layers.items()},
-        run.path("quantize", "codes.safetensors"),
+        {name: layer.codes for name, layer in quantized.layers.items()}, folder / "codes.safetensors"
     )
     return {
         "accuracy": run.accuracy(net),
@@ -149,16 +153,20 @@ def quantize(run: Run) -> Result:
     }
 
 
-def map_(run: Run) -> Result:
-    """Cut the weight codes into tiles of cells, and check the map against the network that it came from."""
-    net = run.network("quantize")
-    codes = _load_tensors(run.path("quantize", "codes.safetensors"))
-    scales = run.folder.result("quantize")["scales"]
-    layers = {name: QuantizedLayer(codes[name], scales[name]) for name in scales}
-    conductance_map = build_map(
+def map_from_codes(run: Run, folder: Path, found: Result) -> tuple[nn.Module, ConductanceMap]:
+    """Return the network whose codes are in a folder, and its map on the recipe's arrays.
+
+    Args:
+        run: the run.
+        folder: where :func:`put_on_codes` left weights and codes.
+        found: what it found.
+    """
+    net, codes = run.inputs.network(), _load_tensors(folder / "codes.safetensors")
+    load_weights(net, folder / "weights.safetensors")
+    return net, build_map(
         run.recipe.network.factory,
         net,
-        {name: (layer.codes, layer.scale) for name, layer in layers.items()},
+        {name: (codes[name], scale) for name, scale in found["scales"].items()},
         run.inputs.card,
         run.inputs.array_shape,
         calibrate_inputs(net, run.inputs.dataset.train_x[:CALIBRATION_IMAGES]),
@@ -166,6 +174,12 @@ def map_(run: Run) -> Result:
         encoding=run.recipe.hardware.encoding,
         slices=run.recipe.hardware.slices,
     )
+
+
+def map_(run: Run) -> Result:
+    """Cut the weight codes into tiles of cells, and check the map against the network that it came from."""
+    found = run.folder.result("quantize")
+    net, conductance_map = map_from_codes(run, run.folder.station("quantize"), found)
     run.publish(conductance_map, "map")
     # What is checked is the map as later stations read it.
     ideal = on_hardware(network_from_map(net, read_map(run.path("map", "maps.h5"))), _ideal(conductance_map))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -88,3 +90,43 @@ def accuracy_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.legend(loc="lower right")
         quiet(axes)
         return figure
+
+
+def pareto_chart(results: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw designs of a sweep: accuracy against area and against energy, those that no other beats in colour.
+
+    Args:
+        results: each with ``settings``, ``accuracy`` of each device instance, ``area_mm2``,
+            ``energy_per_image_j`` and ``best``.
+    """
+    with drawing():
+        figure = new_figure(9.0, 4.2)
+        grid = figure.subplots(1, 2, sharey=True)
+        panels = (("area_mm2", 1.0, "area, mm²"), ("energy_per_image_j", 1e6, "energy per image, µJ"))
+        for axes, (name, factor, label) in zip(grid, panels, strict=True):
+            for best, colour, text in ((False, GREY, "beaten by another"), (True, BLUE, "not beaten")):
+                chosen = [result for result in results if result["best"] is best]
+                x = [factor * result[name] for result in chosen]
+                values = [100 * np.array(result["accuracy"]) for result in chosen]
+                mean = np.array([v.mean() for v in values])
+                if not chosen:
+                    continue
+                spread = [mean - [v.min() for v in values], [v.max() for v in values] - mean]
+                axes.errorbar(x, mean, spread, fmt="o", color=colour, markersize=5, capsize=2, label=text)
+            axes.set_xscale("log")
+            axes.set_xlabel(label)
+            quiet(axes)
+        _write_settings(grid[0], [result for result in results if result["best"]])
+        grid[0].set_ylabel("accuracy on test images, %")
+        figure.legend(*grid[1].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        return figure
+
+
+def _write_settings(axes: Axes, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write the settings that tell designs apart beside their points."""
+    fields = list(results[0]["settings"]) if results else []
+    for result in results:
+        text = ", ".join(str(result["settings"][field]) for field in fields)
+        place = (result["area_mm2"], 100 * statistics.fmean(result["accuracy"]))
+        axes.annotate(text, place, (5, 4), textcoords="offset points", fontsize=7)
+    axes.set_title(", ".join(fields), fontsize=8)
