@@ -18,6 +18,7 @@ from .jobs import run_jobs as run_jobs
 from .ngspice import NgspiceInstall as NgspiceInstall
 from .ngspice import SpiceError as SpiceError
 from .ngspice import find_ngspice as find_ngspice
+from .sar import MAX_BITS as MAX_BITS
 from .sar import SarCircuit as SarCircuit
 from .sequencer import ReadCycle as ReadCycle
 from .sequencer import Timing as Timing

@@ -5,6 +5,7 @@ Many inputs follow each other in one transient, and many transients share the wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,14 @@ class BitLine:
         loss = self.resistance / (self.resistance + self.amplifier.input_resistance(feedback))
         return loss * self.amplifier.transimpedance(feedback) / feedback
 
+    def settling(self, lsb: float, bits: int, timing: Timing) -> Timing:
+        """Return ``timing`` with as many clock periods as settle a step of full scale to 0.01 LSB.
+
+        The feedback leaves the amplifier ``gain_bandwidth / (1 + feedback / resistance)`` of bandwidth.
+        """
+        constant = (1 + self.feedback(lsb) / self.resistance) / (2 * math.pi * self.amplifier.gain_bandwidth)
+        return replace(timing, settle=1 + math.ceil(math.log(100 * 2**bits) * constant / timing.period))
+
 
 @dataclass(frozen=True, eq=False)
 class Converted:
@@ -84,10 +93,13 @@ class Converted:
     Attributes:
         codes: int64 ``[reads]``.
         energy: that the reference gave for each conversion, in joule, ``[reads]``.
+        seen: what stood at the input of the ADC when the code was read, in LSB, ``[reads]``; behind a
+            sample-and-hold that is what was converted.
     """
 
     codes: NDArray[np.int64]
     energy: NDArray[np.float64]
+    seen: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +122,7 @@ class Conversions:
     noise: NDArray[np.float64] | None = None
     bit_line: BitLine | None = None
 
-    vectors = ("code", "energy")
+    vectors = ("code", "energy", "seen")
 
     @property
     def points(self) -> int:
@@ -148,25 +160,27 @@ class Conversions:
         noise = self.noise
         if noise is not None:
             noise = np.concatenate([noise[..., :1], noise], axis=-1)
-        add_outputs(circuit, self.adc.add(circuit, cycle, "adc", source, noise), "adc")
+        add_outputs(circuit, self.adc.add(circuit, cycle, "adc", source, noise), source, "adc")
         return circuit
 
     def netlist(self) -> str:
         """The circuit and its analysis."""
-        return f"{self.circuit()}.save v(code) v(energy)\n{self.cycle.analysis(self.points)}\n.end\n"
+        return f"{self.circuit()}.save v(code) v(energy) v(seen)\n{self.cycle.analysis(self.points)}\n.end\n"
 
     def converted(self, values: NDArray[np.float64]) -> Converted:
-        """What the result vectors ``[points, 2]`` of the circuit say.
+        """What the result vectors ``[points, 3]`` of the circuit say.
 
         Raises:
             SpiceError: if a code was read while it changed.
         """
         energy = np.diff(values[:, 1]) * ENERGY_FARAD
-        return Converted(whole_codes(self.title, values[1:, 0], self.adc.bits), energy)
+        codes = whole_codes(self.title, values[1:, 0], self.adc.bits)
+        return Converted(codes, energy, values[1:, 2] / self.adc.lsb)
 
 
-def add_outputs(circuit: Circuit, code: str, name: str) -> None:
-    """Add the nodes ``code`` and ``energy`` (volts of ``ENERGY_FARAD``) of the ADC called ``name``."""
+def add_outputs(circuit: Circuit, code: str, source: str, name: str) -> None:
+    """Add nodes ``code``, ``energy`` (on ``ENERGY_FARAD``) and ``seen`` of ADC ``name`` at ``source``."""
+    circuit.VCVS("seen", "seen", circuit.gnd, source, circuit.gnd, voltage_gain=1.0)
     circuit.B("code", "code", circuit.gnd, v=code)
     # Before time begins there is an operating point, in which a capacitor takes no current.
     circuit.B("energy", circuit.gnd, "energy", i=f"time > 0 ? -v({name}_ref)*i(vref_{name}) : 0")
@@ -213,7 +227,7 @@ def convert(
             f"not shape {[*draws.shape]}"
         )
     whole = Conversions(title, adc, given, timing or Timing(), draws, bit_line)
-    codes, energy = np.empty(len(given), np.int64), np.empty(len(given))
+    merged = Converted(np.empty(len(given), np.int64), np.empty(len(given)), np.empty(len(given)))
     parts = {conversions.title: (conversions, part) for conversions, part in _parts(whole)}
     jobs = [Job(label, conversions) for label, (conversions, _) in parts.items()]
     for result in run_jobs(jobs, workers, time_limit, keep_failed):
@@ -221,8 +235,8 @@ def convert(
             raise SpiceError(f"{result.job.label}: {result.error}")
         conversions, part = parts[result.job.label]
         found = conversions.converted(result.values)
-        codes[part], energy[part] = found.codes, found.energy
-    return Converted(codes, energy)
+        merged.codes[part], merged.energy[part], merged.seen[part] = found.codes, found.energy, found.seen
+    return merged
 
 
 def whole_codes(label: str, values: NDArray[np.float64], bits: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""``hwloop verify``: ngspice against the fast solver on a sample of a map's tiles."""
+"""``hwloop verify``: ngspice against the fast models on a sample of a map's tiles."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def verify_command(
     maps: MapsArgument,
     tiles: Annotated[int, typer.Option(min=1, help="Tile positions to check, drawn at random.")] = 4,
     inputs: Annotated[int, typer.Option(min=1, help="Input vectors per array.")] = 2,
+    columns: Annotated[
+        int, typer.Option(min=0, help="Bit lines per array and input that are read through an ADC circuit.")
+    ] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and the inputs.")] = 0,
     recipe: MapRecipeOption = None,
     workers: Annotated[int, typer.Option(min=1, help="ngspice processes.")] = os.cpu_count() or 1,
@@ -30,7 +33,7 @@ def verify_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the fast solver against ngspice on a random sample of tiles, both polarities."""
+    """Check arrays, amplifiers and ADCs against ngspice on a random sample of tiles, both polarities."""
     from hwloop.line import make_wires
     from hwloop.mapping import read_map
     from hwloop.verify import verify
@@ -42,8 +45,10 @@ def verify_command(
         report = verify(
             conductance_map,
             make_wires(choice.hardware),
+            choice.hardware,
             tiles=tiles,
             inputs=inputs,
+            columns=columns,
             seed=seed,
             workers=workers,
             keep_failed=keep_failed,
@@ -59,6 +64,7 @@ def verify_command(
 
 
 def _print(report: VerifyReport) -> None:
+    output.print(f"ngspice {report.ngspice} against the fast models, {report.inputs} inputs per array")
     table = Table(box=None, pad_edge=False)
     table.add_column("layer", overflow="fold")
     for heading in ("tile", "polarity", "cells", "of full scale", "of largest", "seconds"):
@@ -69,18 +75,32 @@ def _print(report: VerifyReport) -> None:
             str(array.tile),
             array.polarity,
             str(array.cells),
-            _figure(array.error),
-            _figure(array.error_of_largest),
+            _figure(array.error, "not solved"),
+            _figure(array.error_of_largest, "not solved"),
             f"{array.seconds:.1f}",
         )
-    output.print(f"ngspice {report.ngspice} against the fast solver, {report.inputs} inputs per array")
     output.print(table)
-    output.print(
-        f"{report.tiles_checked} tiles: worst {_figure(report.max_error)}, "
-        f"typical {_figure(report.typical_error)} of full scale"
-    )
-    output.print(f"budget {report.budget:g}: {report.status}")
+    stations = Table(box=None, pad_edge=False)
+    stations.add_column("station")
+    for heading in ("worst", "typical", "unit", "budget", "reads", "near", ""):
+        stations.add_column(heading, justify="left" if heading in ("unit", "") else "right")
+    for station in report.stations:
+        stations.add_row(
+            station.name,
+            _figure(station.worst, "-"),
+            _figure(station.typical, "-"),
+            station.unit,
+            f"{100 * station.budget:g} % differ" if station.unit == "codes" else f"{station.budget:g}",
+            str(station.reads),
+            str(station.unclear),
+            station.status,
+        )
+    output.print(stations)
+    for station in report.stations:
+        if station.reason:
+            output.print(f"{station.name}: {station.reason}", markup=False)
+    output.print(f"{report.tiles_checked} tiles: {report.status} (near: within 0.05 LSB of a threshold)")
 
 
-def _figure(error: float | None) -> str:
-    return "not solved" if error is None else f"{error:.1e}"
+def _figure(error: float | None, missing: str) -> str:
+    return missing if error is None else f"{error:.1e}"
