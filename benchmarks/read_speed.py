@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import resource
 import sys
 import time
 import warnings
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 
 from device_models import DeviceCard, load_card
+from device_models.converters import SarAdc
 from device_models.crossbar import Wires
 from hwloop.datasets import load_dataset
 from hwloop.hardware import FastHardware, calibrate_inputs, network_from_map, on_hardware
@@ -37,6 +39,9 @@ DAC_BITS = 8
 ADC_BITS = 10  # lossless for 64 cells of 15 levels
 NO_WIRES = Wires(0.0, 0.0)
 WIRES = Wires(2.0, 2.0)
+MISMATCHED = SarAdc(unit_capacitor_mismatch=0.01, comparator_offset=0.5)
+SAR = Readout(dac_bits=DAC_BITS, adc=MISMATCHED, bit_lines_per_adc=1)
+NOISY_SAR = SAR.model_copy(update={"adc": MISMATCHED.model_copy(update={"noise": 0.3})})
 
 
 def main() -> None:
@@ -60,35 +65,45 @@ def main() -> None:
     )
     print(f"{'':64}{'ms/image':>9}{'accuracy':>10}")
     row("torch, float32", quantized, x, y, arguments)
+    plain = Readout(dac_bits=DAC_BITS)
     modes = {
-        "no wires, ADC lossless, read collapsed": (maps[load_card("ideal")], NO_WIRES, True),
-        "no wires, programming error, ADC per bit and polarity": (maps[quiet], NO_WIRES, True),
-        "the same with 1 % read noise": (maps[noisy], NO_WIRES, True),
-        "2 Ω wires, programming error, no ADC, no noise": (maps[quiet], WIRES, False),
-        "2 Ω wires, programming error, ADC per bit and polarity, noise": (maps[noisy], WIRES, True),
+        "no wires, ADC lossless, read collapsed": (maps[load_card("ideal")], NO_WIRES, True, plain),
+        "no wires, programming error, ADC per bit and polarity": (maps[quiet], NO_WIRES, True, plain),
+        "the same with 1 % read noise": (maps[noisy], NO_WIRES, True, plain),
+        "2 Ω wires, programming error, no ADC, no noise": (maps[quiet], WIRES, False, plain),
+        "2 Ω wires, programming error, ADC per bit and polarity, noise": (maps[noisy], WIRES, True, plain),
+        "no wires, a mismatched SAR ADC on every column": (maps[quiet], NO_WIRES, True, SAR),
+        "the same with noise of cells and converters": (maps[noisy], NO_WIRES, True, NOISY_SAR),
     }
     ours = {}
-    for title, (conductance_map, wires, adc) in modes.items():
-        hardware = FastHardware(wires, Readout(dac_bits=DAC_BITS), seed=SEED, adc=adc)
+    for title, (conductance_map, wires, adc, readout) in modes.items():
+        hardware = FastHardware(wires, readout, seed=SEED, adc=adc)
         start = time.perf_counter()
         hardware.program(conductance_map)
         seconds = time.perf_counter() - start
-        running = on_hardware(quantized, hardware)
+        running = on_hardware(quantized, hardware, arguments.images_at_once)
         ours[title] = row(f"hwloop: {title}", running, x, y, arguments, f"  programmed in {seconds:.2f} s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"most memory so far {peak:.2f} GiB, with {arguments.images_at_once or 'all'} images at once")
     if arguments.cross_sim:
         sys.path.insert(0, arguments.cross_sim)
     if importlib.util.find_spec("simulator") is None:
         print("CrossSim: not importable; give its checkout as --cross-sim PATH")
         return
-    collapsed, per_bit, _, wired, everything = ours.values()
+    collapsed, per_bit, _, wired, everything, sar, _ = ours.values()
     for title, options, few, ratios in (
         ("no wires, no ADC", {}, None, {"collapsed": collapsed}),
-        ("no wires, ADC per bit of the difference", {"sliced": True}, None, {"ADC per bit": per_bit}),
+        (
+            "no wires, ADC per bit of the difference",
+            {"sliced": True},
+            None,
+            {"ADC per bit": per_bit, "SAR ADC": sar},
+        ),
         (
             "no wires, ADC per bit and polarity",
             {"sliced": True, "both_polarities": True},
             None,
-            {"ADC per bit": per_bit},
+            {"ADC per bit": per_bit, "SAR ADC": sar},
         ),
         (
             "2 Ω wires, no ADC",
@@ -200,6 +215,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1024, help="images of the fast modes")
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument(
+        "--images-at-once",
+        type=int,
+        help="images of a batch that go through hwloop together; bounds its memory",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--wire-images", type=int, default=2, help="images of CrossSim's wire mode")
     parser.add_argument(

@@ -62,7 +62,19 @@ class HardwareLayer(nn.Module):
         return rows if self.layer.bias is None else rows + self.layer.bias
 
 
-def on_hardware(net: nn.Module, hardware: Hardware) -> nn.Module:
+class _InParts(nn.Module):
+    """A network that takes a batch in parts, one after the other."""
+
+    def __init__(self, net: nn.Module, images: int) -> None:
+        super().__init__()
+        self.net, self.images = net, images
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the network's output for the whole batch."""
+        return torch.cat([self.net(part) for part in x.split(self.images)])
+
+
+def on_hardware(net: nn.Module, hardware: Hardware, images_at_once: int | None = None) -> nn.Module:
     """Return a copy of ``net`` in which every crossbar layer is a :class:`HardwareLayer`.
 
     Vectors reach each layer image by image, for a convolution position by position, so hardware that counts
@@ -71,12 +83,14 @@ def on_hardware(net: nn.Module, hardware: Hardware) -> nn.Module:
     Args:
         net: a network; its biases and digital layers are used, its weights only for gradients.
         hardware: programmed hardware.
+        images_at_once: images that go through together, whatever the batch; it bounds the memory that
+            activations take. None = the whole batch.
     """
     copied = copy.deepcopy(net)
     for name, layer in crossbar_layers(copied).items():
         parent, _, child = name.rpartition(".")
         setattr(copied.get_submodule(parent), child, HardwareLayer(name, layer, hardware))
-    return copied
+    return copied if images_at_once is None else _InParts(copied, images_at_once)
 
 
 def network_from_map(net: nn.Module, conductance_map: ConductanceMap) -> nn.Module:

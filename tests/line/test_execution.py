@@ -122,15 +122,16 @@ def test_batches_do_not_change_what_noisy_hardware_gives(monkeypatch: pytest.Mon
     x = torch.randn((10, *shape[1:]), generator=torch.Generator().manual_seed(0))
     conductance_map = quantized_map(net, x, card="rram-neurram")
     outputs = []
-    for batch, windows in ((10, 1 << 20), (3, 1 << 20), (10, 1)):
+    for batch, windows, at_once in ((10, 1 << 20, None), (3, 1 << 20, None), (10, 1, None), (10, 1 << 20, 3)):
         monkeypatch.setattr(execution, "_WINDOWS", windows)
         hardware = FastHardware(Wires(1.0, 3.0), seed=1)
         hardware.program(conductance_map)
-        running = on_hardware(net, hardware)
+        running = on_hardware(net, hardware, images_at_once=at_once)
         with torch.no_grad():
             outputs.append(torch.cat([running(part) for part in x.split(batch)]))
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
+    assert torch.equal(outputs[0], outputs[3])
     assert not torch.equal(outputs[0], net(x))
 
 
