@@ -2,7 +2,8 @@
 
 A crash, a hang or a leak of ngspice takes down one worker and costs one attempt of one job; a fresh worker
 takes its place. A job that fails is tried once more with convergence aids, then reported as failed and its
-netlist kept. The workers are spawned: a script that calls this needs the usual
+netlist kept. A job over its time limit is not tried again: aids make a run longer, and the limit is what one
+job may cost. The workers are spawned: a script that calls this needs the usual
 ``if __name__ == "__main__":``.
 """
 
@@ -23,11 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .array import WireFigures
 from .crossbar import crossbar_read
-from .ngspice import INSTALL_HINT, SpiceError, find_ngspice, with_options
+from .ngspice import INSTALL_HINT, SpiceError, SpiceTimeoutError, find_ngspice, with_options
 from .worker import SpiceCircuit, Worker
 
 TIME_LIMIT = 300.0
-"""Seconds that one attempt may take, if the caller does not say."""
+"""Seconds that a job may take, if the caller does not say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def run_jobs(
     Args:
         jobs: circuits to run.
         workers: number of worker processes.
-        time_limit: seconds that one attempt of a job may take.
+        time_limit: seconds that an attempt of a job may take.
         keep_failed: folder that receives the netlists of failed jobs; None keeps none.
 
     Raises:
@@ -145,6 +146,9 @@ def _attempt(job: Job, worker: Worker, keep_failed: Path | None) -> JobResult:
     for aids in (False, True):
         try:
             values = worker.solve(job.circuit, aids)
+        except SpiceTimeoutError as error:
+            errors.append(str(error))
+            break
         except SpiceError as error:
             errors.append(str(error))
         else:

@@ -50,6 +50,10 @@ class SpiceError(ValueError):
     """ngspice is missing, or a circuit could not be solved; the message says which and why."""
 
 
+class SpiceTimeoutError(SpiceError):
+    """A circuit took longer than its time limit."""
+
+
 @dataclass(frozen=True)
 class NgspiceInstall:
     """An ngspice that is installed.

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .ngspice import FATAL_EXIT, NgspiceInstall, NgspiceSession, SpiceError
+from .ngspice import FATAL_EXIT, NgspiceInstall, NgspiceSession, SpiceError, SpiceTimeoutError
 
 START_LIMIT = 120.0
 """Seconds that a worker may take to start."""
@@ -60,7 +60,7 @@ class Worker:
             pipe.send((circuit, aids))
             if not pipe.poll(self._time_limit):
                 self._end()
-                raise SpiceError(f"no answer within {self._time_limit:g} s")
+                raise SpiceTimeoutError(f"no answer within {self._time_limit:g} s")
             answer: Answer = pipe.recv()
         except (EOFError, OSError):
             raise SpiceError(self._obituary()) from None

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -64,7 +66,8 @@ def test_a_job_over_its_time_limit_is_given_up_and_the_others_arrive():
     results = outcome([*good(1), Job("sleeper", Sleeper()), *good(3, 1)], workers=2, time_limit=4.0)
     check_good(results, 4)
     assert results["sleeper"].values is None
-    assert "4 s" in results["sleeper"].error
+    assert results["sleeper"].error == "no answer within 4 s"
+    assert results["sleeper"].attempts == 1
 
 
 @pytest.mark.ngspice
@@ -147,6 +150,59 @@ def test_a_netlist_that_cannot_be_kept_is_said_and_does_not_stop_the_run(tmp_pat
     results = outcome([Job("bad", Text(SINGULAR)), *good(1)], workers=1, keep_failed=blocked)
     check_good(results, 1)
     assert "could not be kept" in results["bad"].error
+
+
+WITHOUT_DISK = """
+import resource, sys
+from pathlib import Path
+from tests.spice.circuits import Text
+from spice_netlists import Job, run_jobs
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    jobs = [Job("good-0", Text()), Job("bad", Text({singular!r})), Job("good-1", Text())]
+    for result in run_jobs(jobs, workers=2, keep_failed=Path(sys.argv[1])):
+        print(result.job.label, result.values, result.error)
+"""
+
+
+@pytest.mark.ngspice
+def test_without_a_byte_of_disk_the_other_results_arrive_and_the_failed_job_says_why(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(WITHOUT_DISK.format(singular=SINGULAR))
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-B", script, tmp_path / "kept"],
+        env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert lines["good-0"].strip() == lines["good-1"].strip() == "[[0.0005]]", done.stderr
+    assert "could not be kept" in lines["bad"]
+    assert "File too large" in lines["bad"]
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.ngspice
+def test_a_worker_killed_at_every_attempt_is_one_clear_line():
+    def kill_all():
+        while not over:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGKILL)
+            time.sleep(0.1)
+
+    over = []
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        (result,) = run_jobs([Job("sleeper", Sleeper())], workers=1, time_limit=60.0)
+    finally:
+        over.append(True)
+        killer.join()
+    assert result.error == "the worker was ended by SIGKILL"
+    assert result.attempts == 2
 
 
 @pytest.mark.ngspice
