@@ -25,9 +25,11 @@ class LayerAdcs:
         lsb: least significant bit in level steps at the read voltage.
         top: largest code of the converters of each tile, float32 ``[tiles]``.
         bottom: code that stands for no current, float32 ``[tiles]``.
-        starts: where the curve of each bit line's converter starts, int64 ``[tiles, arrays, cols]``.
-        curves: float32, one curve after the other: a converter gives code k from ``curve[k]`` LSB up to
-            ``curve[k + 1]``; its ends are infinite. Without errors there are none.
+        shift: middle of the errors of each bit line's converter, with its sign turned, in LSB, float64
+            ``[tiles, arrays, cols]``: with it added to a current, the nearest code is hardly ever far off.
+        starts: where the curve of that converter starts, int64 ``[tiles, arrays, cols]``.
+        curves: float32, one curve after the other: a converter gives code k for a shifted current from
+            ``curve[k]`` LSB up to ``curve[k + 1]``; its ends are infinite. Without errors there are none.
         corrections: codes that a curve differs from the ideal one by, at most.
         noise: rms noise at the input, in LSB.
     """
@@ -35,6 +37,7 @@ class LayerAdcs:
     lsb: float
     top: np.ndarray
     bottom: np.ndarray
+    shift: np.ndarray
     starts: np.ndarray
     curves: np.ndarray
     corrections: int
@@ -43,7 +46,7 @@ class LayerAdcs:
     @property
     def ideal(self) -> bool:
         """Whether they round to the nearest code, always the same."""
-        return self.corrections == 0 and self.noise == 0
+        return self.curves.size == 0 and self.noise == 0
 
 
 def build_adcs(
@@ -65,7 +68,7 @@ def build_adcs(
     cols = layer.codes.shape[-1]
     share = min(cols, readout.bit_lines_per_adc or cols)
     per_array = -(-cols // share)
-    starts = np.zeros((layer.tiles, arrays, cols), np.int64)
+    starts, shift = (np.zeros((layer.tiles, arrays, cols), kind) for kind in (np.int64, np.float64))
     adc = np.arange(arrays)[:, None] * per_array + np.arange(cols) // share
     curves, length, corrections, noise = [], 0, 0, 0.0
     if not isinstance(readout.adc, UniformAdc):
@@ -74,16 +77,26 @@ def build_adcs(
             bank = readout.adc.build(bits, arrays * per_array, seed, *names)
             if readout.adc_calibrated:
                 bank = _calibrated(bank, seed, *names)
-            curves.append(_curves(bank))
+            errors = bank.thresholds.numpy() - (np.arange(1, 1 << bits) - 0.5)
+            middle = (errors.max(axis=1) + errors.min(axis=1)) / 2
+            corrections = max(corrections, int(np.ceil(np.abs(errors - middle[:, None]).max())))
+            curves.append(_curves(bank.thresholds.numpy() - middle[:, None]))
             starts[tile] = length + adc * curves[-1].shape[1]
+            shift[tile] = -middle[adc]
             length += curves[-1].size
-            ideal = torch.arange(1, 1 << bits, dtype=torch.float64) - 0.5
-            corrections = max(corrections, int(torch.ceil((bank.thresholds - ideal).abs().max())))
             noise = bank.noise
+    if length >= 1 << 31:
+        raise ValueError(
+            f"layer {layer.name}: its ADCs have {length} thresholds, too many to keep; let more bit lines "
+            f"share one (bit_lines_per_adc), or use fewer bits"
+        )
+    if corrections == 0 and not shift.any():
+        curves = []
     return LayerAdcs(
         lsb=found.lsb,
         top=(2.0**found.bits - 1).numpy().astype(np.float32),
         bottom=found.bottom.numpy().astype(np.float32),
+        shift=shift,
         starts=starts,
         curves=np.concatenate([c.ravel() for c in curves]) if curves else np.empty(0, np.float32),
         corrections=corrections,
@@ -104,7 +117,7 @@ def _calibrated(bank: Transfer, seed: int, *names: str | int) -> Transfer:
     return foreground(bank, inputs, draws)
 
 
-def _curves(bank: Transfer) -> np.ndarray:
-    """Return the thresholds between infinite ends, float32 ``[adcs, 2^bits + 1]``."""
-    ends = np.full((bank.adcs, 1), np.inf)
-    return np.concatenate([-ends, bank.thresholds.numpy(), ends], axis=1).astype(np.float32)
+def _curves(thresholds: np.ndarray) -> np.ndarray:
+    """Return thresholds ``[adcs, 2^bits - 1]`` between infinite ends, float32 ``[adcs, 2^bits + 1]``."""
+    ends = np.full((len(thresholds), 1), np.inf)
+    return np.concatenate([-ends, thresholds, ends], axis=1).astype(np.float32)

@@ -43,7 +43,8 @@ class Band:
         real: bit lines that are not padding.
         top: largest code of each bit line's ADC, float32 ``[bit lines]``.
         bottom: code at which it sees no current, float32 ``[bit lines]``.
-        starts: where its transfer curve starts, int64 ``[bit lines]``.
+        shift: what is added to its current before conversion, in LSB, float32 ``[bit lines]``.
+        starts: where its transfer curve starts, uint32 ``[bit lines]``.
         weights: what a code counts in the sum of its matrix column, int64 ``[bit lines]``.
         columns: that column, int64 ``[bit lines]``.
         numbers: number of every second bit line among all of the layer, uint32 ``[bit lines / 2]``.
@@ -58,6 +59,7 @@ class Band:
     real: int
     top: np.ndarray
     bottom: np.ndarray
+    shift: np.ndarray
     starts: np.ndarray
     weights: np.ndarray
     columns: np.ndarray
@@ -128,7 +130,8 @@ def form_bands(
                     real=len(tile),
                     top=order(adcs.top[tile]).astype(np.float32),
                     bottom=order(adcs.bottom[tile]).astype(np.float32),
-                    starts=order(adcs.starts[place]).astype(np.int64),
+                    shift=order(adcs.bottom[tile] + adcs.shift[place]).astype(np.float32),
+                    starts=order(adcs.starts[place]).astype(np.uint32),
                     weights=order(lines.weights[place]).astype(np.int64),
                     columns=order(col_index[tile, line]).astype(np.int64),
                     numbers=order(number)[: order.width // 2].astype(np.uint32),
@@ -221,7 +224,7 @@ def read_bands(
                     band.rows, band.levels,
                     band.currents, np.float32(2.0**-band.current_bits / adcs.lsb),
                     band.variances, np.float32(2.0**-band.variance_bits / adcs.lsb**2),
-                    band.top, band.bottom, adcs.curves, band.starts, adcs.corrections,
+                    band.top, band.bottom, band.shift, adcs.curves, band.starts, adcs.corrections,
                     np.float32(adcs.noise**2), reading.at_end, band.weights, band.columns, band.numbers,
                     np.uint64(reading.key), np.uint64(first + start), negative, total,
                 )  # fmt: skip

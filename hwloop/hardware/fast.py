@@ -24,7 +24,7 @@ from hwloop.hardware.bit_serial import (
     standard_normals,
 )
 from hwloop.hardware.checks import check_inputs, programmed_layer
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, line_weights, resolution
+from hwloop.mapping import ConductanceMap, LayerMap, assemble, line_weights, resolution
 from hwloop.recipe import Readout
 
 _WITHOUT_ADCS = {
@@ -292,12 +292,8 @@ def _bit_lines(levels: np.ndarray, weights: np.ndarray, read_noise: float, *, su
 
 def _matrix(layer: LayerMap, weights: np.ndarray, cells: np.ndarray) -> torch.Tensor:
     """Return the matrix that cells ``[tiles, arrays, rows, cols]`` make, each bit line with its weight."""
-    matrix = np.zeros(layer.matrix_shape)
-    blocks = np.einsum("tarc,tac->trc", cells, weights)
-    for block, rows, cols in zip(blocks, layer.row_index.numpy(), layer.col_index.numpy(), strict=True):
-        used_rows, used_cols = rows != UNUSED_LINE, cols != UNUSED_LINE
-        matrix[np.ix_(rows[used_rows], cols[used_cols])] = block[np.ix_(used_rows, used_cols)]
-    return torch.from_numpy(matrix)
+    blocks = torch.from_numpy(np.einsum("tarc,tac->trc", cells, weights))
+    return assemble(blocks, layer.row_index, layer.col_index, layer.matrix_shape)
 
 
 def _applied(drivers: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
