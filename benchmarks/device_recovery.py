@@ -36,7 +36,7 @@ def fitted(effect: str, table: Measurement) -> list[Fitted]:
         "stuck cells": lambda t: [fit_stuck(t)],
         "variation": lambda t: [fit_variation(t)],
         "read noise": fit_read_noise,
-        "telegraph noise": lambda t: [fit_telegraph(t)],
+        "telegraph noise": lambda t: [fit_telegraph(t)[0]],
         "drift": fit_drift,
         "retention": fit_drift,
         "write-verify": lambda t: [fit_write_verify(t)],

@@ -93,7 +93,10 @@ def fit_drift(table: Measurement) -> list[Fit]:
 
     def density(p: torch.Tensor) -> torch.Tensor:
         inside, rest = cores(p)
-        return contaminated(inside, -math.log(range_of_nu), p[3].clamp(1e-12, 0.5)) + rest
+        # Restricted likelihood: the mean exponent was estimated too, which costs the spread a device.
+        size = reduced(p[-1] if hot else 0.0)[0]
+        spent = -0.5 * torch.log((size**2 / ((p[1] * size) ** 2 + p[2] ** 2)).sum()) / len(size)
+        return contaminated(inside, -math.log(range_of_nu), p[3].clamp(1e-12, 0.5)) + rest + spent
 
     estimate = maximize(density, names)
     bad = outliers(

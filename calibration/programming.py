@@ -56,8 +56,8 @@ def fit_programming_error(table: Measurement, degree: int | None = None, *, held
     bad = outliers(core, share_log, estimate["outliers"])
     source = f"{table.source}: {len(target)} readings"
     g_list = {"unit": "S", "source": source}
-    shift = [estimate["shift_0"], estimate["shift_1"]]
-    k = [estimate.names.index(n) for n in ("shift_0", "shift_1")]
+    k = [i for i, n in enumerate(estimate.names) if n.startswith("shift")]
+    shift = estimate.value[k].tolist()
     effect = ProgrammingError.model_validate(
         {
             "coefficients": {"value": coefficients, "covariance": covariance, **g_list},
@@ -131,7 +131,8 @@ def _fit(target: Array, error: Array, degree: int, reference: float) -> tuple[Es
         spread = MAD * float(np.median(np.abs(error[near]))) if near.sum() > 5 else typical
         starts.append(min(max(spread, 0.2 * typical), 5 * typical))
     names = [Parameter(f"sigma_{k}", s) for k, s in enumerate(starts)]
-    names += [Parameter(f"shift_{k}", 0.0, positive=False, scale=typical) for k in range(2)]
+    tilts = 2 if np.ptp(target) > 0 else 1
+    names += [Parameter(f"shift_{k}", 0.0, positive=False, scale=typical) for k in range(tilts)]
     names.append(Parameter("outliers", 0.02))
     flat = -math.log(float(np.ptp(error)) + FLAT * typical)
     inverse = torch.from_numpy(np.linalg.inv(np.vander(nodes, degree + 1, increasing=True)))
@@ -140,8 +141,9 @@ def _fit(target: Array, error: Array, degree: int, reference: float) -> tuple[Es
 
     def density(p: torch.Tensor) -> torch.Tensor:
         sigma = _smooth_floor(powers @ p[: degree + 1], _FLOOR * typical)
-        core = log_normal_density(e - p[degree + 1] - p[degree + 2] * x, sigma)
-        return contaminated(core, flat, p[degree + 3].clamp(1e-12, 0.5))
+        tilt = p[degree + 2] * x if tilts == 2 else 0.0
+        core = log_normal_density(e - p[degree + 1] - tilt, sigma)
+        return contaminated(core, flat, p[-1].clamp(1e-12, 0.5))
 
     return maximize(density, names), flat
 
@@ -169,7 +171,9 @@ def _mean_sigma(target: Array, p: Array, degree: int, reference: float, train: A
     powers = np.vander(target / reference, degree + 1, increasing=True)
     sigma = powers @ np.linalg.inv(np.vander(nodes, degree + 1, increasing=True)) @ p[: degree + 1]
     floor = _FLOOR * float(np.median(np.abs(sigma)))
-    return p[degree + 1] + p[degree + 2] * target / reference, np.maximum(sigma, floor)
+    # p ends with the share of outliers; before it stand one or two figures of the shift.
+    shift = np.polynomial.polynomial.polyval(target / reference, p[degree + 1 : -1])
+    return shift, np.maximum(sigma, floor)
 
 
 def _folds(device: np.ndarray) -> np.ndarray:

@@ -155,7 +155,9 @@ def soft_bounds_effect(estimate: Estimate, source: str) -> SoftBounds:
 def soft_bounds_density(estimate: Estimate, g: Array, change: Array, up: np.ndarray) -> Array:
     """Log density of changes under a fit."""
     step, sigma = _soft_law(estimate, g, up)
-    return np.asarray(norm.logpdf(change, step, sigma))
+    flat = -math.log(float(np.ptp(change)) + FLAT * float(sigma.mean()))
+    share = estimate["outliers"]
+    return np.logaddexp(np.log1p(-share) + norm.logpdf(change, step, sigma), math.log(share) + flat)
 
 
 def soft_bounds_scores(estimate: Estimate, g: Array, change: Array, up: np.ndarray) -> Array:

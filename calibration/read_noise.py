@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,6 +21,24 @@ from .result import Curve, Fit, Fitted, figure
 from .robust import MAD, need
 
 _SPIKE = 5.0  # robust standard deviations of a reading from the median of its neighbours
+
+
+def fit_reads(table: Measurement) -> list[Fit]:
+    """Fit traces that jump as telegraph noise, and the others as white and 1/f noise.
+
+    Where all traces jump, the white noise is that about the two states.
+    """
+    jumps, jumping, white = fit_telegraph(table)
+    if jumps is None:
+        return fit_read_noise(table)
+    calm = ~np.isin(table.device, jumping)
+    if calm.any():
+        columns = {name: column[calm] for name, column in table.columns.items()}
+        return [*fit_read_noise(replace(table, columns=columns)), jumps]
+    note = ("1/f noise: all traces jump; measure cells that do not",)
+    fitted = (Fitted("white", white.value, white.low, white.high, "1"),)
+    noise = Figure.model_validate(figure(white.value, "1", jumps.source, _error(white)))
+    return [Fit("read_noise", noise, fitted, jumps.source, len(table), notes=note), jumps]
 
 
 def fit_read_noise(table: Measurement) -> list[Fit]:
@@ -101,31 +120,40 @@ def fit_read_noise(table: Measurement) -> list[Fit]:
     return fits
 
 
-def fit_telegraph(table: Measurement) -> Fit | None:
-    """Look for two states in each trace: a hidden Markov chain with Gaussian readings; None if none jumps.
+def fit_telegraph(table: Measurement) -> tuple[Fit | None, list[int], Fitted]:
+    """Look for two states in each trace: a hidden Markov chain with Gaussian readings.
 
     A trace jumps if two states gain more than the Bayesian information criterion asks for their three
     further figures, with states at least two standard deviations apart.
+
+    Returns:
+        The fit, None if no trace jumps; the devices that do; the white noise about their states.
     """
-    found, traces, period = [], 0, 1.0
-    for rows in table.by_device():
+    found, traces, period = {}, 0, 1.0
+    for device, rows in enumerate(table.by_device()):
         relative, _, period = _relative(table, rows, clean=False)
         traces += 1
         single = _one_state(relative)
         chain = _two_states(relative)
         if chain[0] - single > 1.5 * math.log(len(relative)) + 3 and chain[1][0] > 2 * chain[1][1]:
-            found.append(chain)
+            found[device] = chain
     if not found:
-        return None
+        return None, [], Fitted("white", 0.0, 0.0, 0.0, "1")
+    whites = np.array([c[1][1] for c in found.values()])
+    near = 1.96 * float(whites.mean()) / math.sqrt(2 * len(table))
+    white = Fitted(
+        "white", float(whites.mean()), float(whites.mean()) - near, float(whites.mean()) + near, "1"
+    )
     source = f"{table.source}: {len(found)} of {traces} traces jump"
-    pooled = _pool([c[1] for c in found], [c[2] for c in found], period)
+    pooled = _pool([c[1] for c in found.values()], [c[2] for c in found.values()], period)
     fields = {
         "fraction": figure(len(found) / traces, "1", source),
         "amplitude": figure(pooled[0].value, "1", source, _error(pooled[0])),
         "time_high": figure(pooled[1].value, "s", source, _error(pooled[1])),
         "time_low": figure(pooled[2].value, "s", source, _error(pooled[2])),
     }
-    return Fit("telegraph_noise", TelegraphNoise.model_validate(fields), tuple(pooled), source, len(table))
+    effect = TelegraphNoise.model_validate(fields)
+    return Fit("telegraph_noise", effect, tuple(pooled), source, len(table)), list(found), white
 
 
 def _relative(table: Measurement, rows: np.ndarray, clean: bool = True) -> tuple[Array, int, float]:

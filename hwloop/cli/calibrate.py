@@ -1,0 +1,124 @@
+"""``hwloop calibrate``: measurements in, a device card and a verdict out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from .common import JsonOption, TerminalProgress, emit_json, note, output
+
+if TYPE_CHECKING:
+    from calibration import Calibration
+
+
+def calibrate_command(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Measurements: .csv, .h5.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Device card to write (.toml).", show_default=False)],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Card that keeps its figures where nothing was measured.", show_default=False),
+    ] = None,
+    read_voltage: Annotated[
+        float | None, typer.Option(help="Read voltage in volt.", show_default=False)
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Page with figures; beside the card, as .html, if left out.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a device card to measurements, with uncertainty and a verdict on every effect."""
+    from calibration import calibrate, read_measurements, write_card
+    from device_models.card import load_card
+    from hwloop.report.calibration import write_calibration_page
+
+    if out.suffix != ".toml":
+        raise typer.BadParameter("the card must end in .toml", param_hint="--out")
+    with TerminalProgress() as progress:
+        progress.begin("read")
+        tables = [table for file in files for table in read_measurements(file)]
+        progress.end(f"{sum(len(table) for table in tables)} readings in {len(tables)} tables")
+        progress.begin("fit")
+        result = calibrate(
+            tables,
+            re.sub(r"[^a-z0-9-]+", "-", out.stem.lower()).strip("-")[:64] or "calibrated",
+            base=None if base is None else load_card(base),
+            read_voltage=read_voltage,
+        )
+        progress.end(f"{len(result.fits)} effects")
+    shown = out.with_suffix(".html") if page is None else page
+    write_card(result.card, out)
+    write_calibration_page(result, shown)
+    if as_json:
+        emit_json(_as_dict(result, out, shown))
+        return
+    _print(result)
+    output.print(f"card: {out}\npage: {shown}", markup=False)
+    if not result.passed:
+        note("A model does not fit its held-out data: see the page before you rely on the card.")
+
+
+def _print(result: Calibration) -> None:
+    from calibration import verdict
+
+    table = Table(box=None, pad_edge=False)
+    for heading in (
+        "effect",
+        "parameter",
+        "value",
+        "95 % interval",
+        "unit",
+        "readings",
+        "left out",
+        "verdict",
+    ):
+        number = heading in ("value", "readings", "left out")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=heading != "parameter")
+    for fit in result.fits:
+        facts = (str(fit.samples), str(fit.rejected), verdict(fit))
+        rows = [
+            (p.name, f"{p.value:.4g}", f"{p.low:.4g} to {p.high:.4g}", p.unit) for p in fit.parameters
+        ] or [("no formula: a table of quantiles", "", "", "")]
+        for k, row in enumerate(rows):
+            table.add_row(*([fit.section, *row, *facts] if k == 0 else ["", *row, "", "", ""]))
+    output.print(table)
+    for fit in result.fits:
+        for text in fit.notes:
+            output.print(f"{fit.section}: {escape(text)}")
+    if result.missing:
+        output.print("not identified by these data, and what to measure next:")
+        for section, text in result.missing.items():
+            output.print(f"  {section}: {escape(text)}")
+
+
+def _as_dict(result: Calibration, out: Path, page: Path) -> dict[str, object]:
+    from calibration import verdict
+
+    return {
+        "card": str(out),
+        "page": str(page),
+        "passed": result.passed,
+        "effects": {
+            fit.section: {
+                "verdict": verdict(fit),
+                "readings": fit.samples,
+                "left_out": fit.rejected,
+                "parameters": {
+                    p.name: {"value": p.value, "low": p.low, "high": p.high, "unit": p.unit}
+                    for p in fit.parameters
+                },
+                "coverage": {f"{p:g}": seen for p, seen in fit.coverage().items()},
+                "held_out_log_likelihood": dict(fit.likelihood),
+                "notes": list(fit.notes),
+            }
+            for fit in result.fits
+        },
+        "not_identified": result.missing,
+    }
