@@ -22,3 +22,6 @@ from .sar import MAX_BITS as MAX_BITS
 from .sar import SarCircuit as SarCircuit
 from .sequencer import ReadCycle as ReadCycle
 from .sequencer import Timing as Timing
+from .settling import ArrayTransient as ArrayTransient
+from .settling import array_transient as array_transient
+from .settling import settling_time as settling_time

@@ -119,7 +119,7 @@ def staircase(times: Iterable[float], values: Iterable[float], edge: float) -> s
     last = 0.0
     for time, value in zip(times, values, strict=True):
         if not points:
-            points.append(f"0,{value!r}")
+            points.append(f"-1,{value!r}")
         elif value != last:
             points += [f"{time!r},{last!r}", f"{time + edge!r},{value!r}"]
         last = value
