@@ -1,7 +1,5 @@
 """From level codes to tiles of crossbars, and the conductance map file."""
 
-from .adc_bits import exact_adc_bits as exact_adc_bits
-from .adc_bits import tile_adc_bits as tile_adc_bits
 from .build import build_map as build_map
 from .compare import Difference as Difference
 from .compare import compare_maps as compare_maps
@@ -23,8 +21,10 @@ from .mapfile import read_map as read_map
 from .mapfile import validate_map as validate_map
 from .mapfile import write_map as write_map
 from .resolution import Resolution as Resolution
+from .resolution import exact_adc_bits as exact_adc_bits
 from .resolution import full_scale as full_scale
 from .resolution import resolution as resolution
+from .resolution import tile_adc_bits as tile_adc_bits
 from .tiles import assemble as assemble
 from .tiles import form_tiles as form_tiles
 from .tiles import tile_count as tile_count

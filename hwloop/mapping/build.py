@@ -11,9 +11,9 @@ from torch import nn
 from device_models.card import DeviceCard
 from hwloop.networks import CrossbarLayer, crossbar_layers
 
-from .adc_bits import tile_adc_bits
 from .conductance_map import ConductanceMap, Encoding, LayerMap
 from .encoding import encode
+from .resolution import tile_adc_bits
 from .tiles import form_tiles
 
 
