@@ -19,6 +19,7 @@ from .programming import fit_programming_error, fit_stuck
 from .pulses import fit_pulses
 from .read_noise import fit_reads
 from .result import Fit, figure
+from .trains import fit_pulse_train
 from .variation import fit_variation, without_devices
 from .write_verify import fit_write_verify
 
@@ -79,8 +80,8 @@ def calibrate(
 ) -> Calibration:
     """Fit everything that the tables tell.
 
-    Where devices were written repeatedly, ``variation`` takes what a device keeps and ``programming_error`` is
-    fitted to what is left, so that neither spread is counted twice.
+    Where devices were written repeatedly, ``variation`` takes what a device keeps and ``programming_error``
+    is fitted to what is left, so that neither spread is counted twice.
 
     Args:
         tables: any number, of any kinds.
@@ -100,6 +101,7 @@ def calibrate(
         "retention": lambda t: [*fit_drift(t)],
         "iv": lambda t: [fit_iv(t)],
         "pulses": lambda t: [fit_pulses(t)],
+        "pulse-train": lambda t: [fit_pulse_train(t)] if "pulses" not in by_kind else [],
     }
     for kind, table in by_kind.items():
         fits += [fit for fit in steps[kind](table) if fit is not None]
@@ -122,7 +124,7 @@ def _levels(table: Measurement) -> list[Fit | None]:
 
 
 def _by_kind(tables: Sequence[Measurement]) -> dict[str, Measurement]:
-    """One table of each kind, in the order of :data:`KINDS`; pulse trains become pairs of states."""
+    """One table of each kind, in the order of :data:`KINDS`."""
     if not tables:
         raise MeasurementError("no tables to calibrate from")
     warm = [t for t in tables if t.kind != "retention"]
@@ -132,8 +134,7 @@ def _by_kind(tables: Sequence[Measurement]) -> dict[str, Measurement]:
                 f"{table.source}: mixed temperatures: {table.temperature:g} K, but {warm[0].source} is at "
                 f"{warm[0].temperature:g} K; calibrate one card for each temperature"
             )
-    turned = [_pairs(t) if t.kind == "pulse-train" else t for t in tables]
-    return {k: _joined([t for t in turned if t.kind == k]) for k in KINDS if any(t.kind == k for t in turned)}
+    return {k: _joined([t for t in tables if t.kind == k]) for k in KINDS if any(t.kind == k for t in tables)}
 
 
 def _joined(tables: Sequence[Measurement]) -> Measurement:
@@ -150,20 +151,6 @@ def _joined(tables: Sequence[Measurement]) -> Measurement:
         last += float(table.device.max()) + 1
     whole = {name: np.concatenate(parts) for name, parts in columns.items()}
     return Measurement(tables[0].kind, whole, tables[0].temperature, ", ".join(t.source for t in tables))
-
-
-def _pairs(train: Measurement) -> Measurement:
-    """Consecutive states of a train under pulses of one direction, as pulses."""
-    before, after, up, device = [], [], [], []
-    for k, rows in enumerate(train.by_device()):
-        same = train["up"][rows][1:] == train["up"][rows][:-1]
-        before.append(train["conductance"][rows][:-1][same])
-        after.append(train["conductance"][rows][1:][same])
-        up.append(train["up"][rows][1:][same])
-        device.append(np.full(int(same.sum()), float(k)))
-    parts = {"before": before, "after": after, "up": up, "device": device}
-    columns = {name: np.concatenate(values) for name, values in parts.items()}
-    return Measurement("pulses", columns, train.temperature, train.source)
 
 
 def _card(
@@ -208,6 +195,7 @@ def _range(by_kind: dict[str, Measurement]) -> tuple[float, float, str]:
         ("levels", "target"),
         ("write-verify", "target"),
         ("pulses", "before"),
+        ("pulse-train", "conductance"),
         ("retention", "conductance"),
         ("read-noise", "conductance"),
     ):

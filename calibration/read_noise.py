@@ -255,8 +255,8 @@ def _two_states(y: Array) -> tuple[float, Array, Array]:
         return -_forward(y, x[0] * gap - amplitude, x[0] * gap, sigma, down, up, flat, share)
 
     tries = []
-    for share in (0.02, 0.2):
-        logit = math.log(share / (1 - share))
+    for chance in (0.02, 0.2):
+        logit = math.log(chance / (1 - chance))
         start = np.array([high / gap, math.log(gap), math.log(0.25 * gap), logit, logit])
         found = minimize(
             cost, start, method="Nelder-Mead", options={"maxiter": 3000, "xatol": 1e-5, "fatol": 1e-6}

@@ -41,7 +41,7 @@ SOURCES: dict[str, tuple[list[float], Callable[[np.ndarray], np.ndarray]]] = {
     "rram-milo": ([50.0, 100.0, 225.0], lambda g: 4.782321 - 0.009107 * g),
     "sonos-40nm": ([0.0, 1.0, 8.0, 16.0], lambda g: 0.01 * 19.88665 * (1 - np.exp(-100 * g / 176.3115))),
 }
-WITHOUT_PROGRAMMING = {"rram-sky130"}
+WITHOUT_PROGRAMMING = {"rram-sky130", "taox-sandia", "enode-sandia"}
 
 
 def matches(card: DeviceCard, g_us: list[float], sigma_us: Callable[[np.ndarray], np.ndarray]) -> bool:
