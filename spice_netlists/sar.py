@@ -131,7 +131,8 @@ class SarCircuit:
             circuit.B(f"drive_{name}_{place}", drive, circuit.gnd, v=choice)
             circuit.R(f"drive_{name}_{place}", drive, bottom, ohm)
             circuit.C(f"bit_{name}_{place}", top, bottom, farad)
-        circuit.B(f"ref_{name}", ref, circuit.gnd, i="+".join(drawn))
+        # A bit stays on for a moment into the next phase, when its drive is at the source already.
+        circuit.B(f"ref_{name}", ref, circuit.gnd, i=f"v({acquire}) > 0.5 ? 0 : {'+'.join(drawn)}")
 
     def _noise(self, cycle: ReadCycle, noise: NDArray[np.float64]) -> str:
         """The noise of each decision, from a quarter period into its phase until after it was taken."""

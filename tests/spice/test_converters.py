@@ -140,22 +140,56 @@ def test_the_standard_tests_find_in_transients_what_they_find_in_the_model():
     assert 2 < by_circuit.enob(4).item() < 4
 
 
+def switching_energy(capacitors, code, at_once, last_drop=True):
+    """Charge that the reference gives to capacitors that are tried and dropped, by bookkeeping, in C V^2.
+
+    A bit is tried ``at_once`` with the drop of the one above it, or well before or after; the last bit may be
+    dropped, too.
+    """
+    total, on, energy, dropped = sum(capacitors), set(), 0.0, None
+    for place, farad in enumerate(capacitors[:-1]):
+        fall = 0.0 if dropped is None else capacitors[dropped] / total
+        on.discard(dropped)
+        energy += sum(capacitors[j] for j in on) * (fall - farad / total) + farad * (1 - farad / total)
+        if at_once:  # what the fall of the top plate costs the capacitor that is tried
+            energy += farad * fall
+        on.add(place)
+        kept = code >> (len(capacitors) - 2 - place) & 1
+        dropped = None if kept else place
+    if dropped is not None and last_drop:
+        energy += sum(capacitors[j] for j in on - {dropped}) * capacitors[dropped] / total
+    return energy
+
+
+def test_bookkeeping_of_switched_charge_gives_the_published_average():
+    """``sum_i 2^(n - 2i) (2^i - 1) C V^2`` over all codes, half of a differential array's (Liu et al., IEEE
+    J. Solid-State Circuits 45, 2010).
+    """
+    for bits in (3, 5, 8):
+        units = [2.0**k for k in reversed(range(bits))] + [1.0]
+        mean = np.mean([switching_energy(units, code, True, last_drop=False) for code in range(2**bits)])
+        theory = sum(2.0 ** (bits - 2 * i) * (2**i - 1) for i in range(1, bits + 1))
+        assert mean == pytest.approx(theory, rel=1e-12)
+
+
 @needs_ngspice
 def test_energy_is_that_of_switched_capacitors_and_of_a_ladder():
-    """A conventional SAR takes ``sum_i 2^(n+1-2i) (2^i - 1) C V^2`` on average over all codes
-    (Ginsburg and Chandrakasan, ISCAS 2005); ours tries a bit just before it drops the one above.
-    """
-    bits, volts = 5, 0.8
-    ideal = SarCircuit.of([16.0, 8.0, 4.0, 2.0, 1.0, 1.0], full_scale=volts)
-    codes = np.random.default_rng(0).permutation(32).astype(float)
+    """The circuit tries a bit a moment before it drops the one above, so it lies between the two ways."""
+    volts, units, timing = 0.8, [16.0, 8.0, 4.0, 2.0, 1.0, 1.0], Timing()
+    codes = np.random.default_rng(0).permutation(32)
     ladder = FlashCircuit.of(np.arange(31) + 0.5, full_scale=volts)
-    timing = Timing()
-    switched, static = run([(ideal, codes, timing), (ladder, codes, timing)])
+    switched, static = run(
+        [(SarCircuit.of(units, full_scale=volts), codes * 1.0, timing), (ladder, codes * 1.0, timing)]
+    )
     assert np.array_equal(switched.codes, codes)
-    theory = sum(2.0 ** (bits + 1 - 2 * i) * (2**i - 1) for i in range(1, bits + 1)) * 1e-15 * volts**2
-    assert switched.energy.mean() == pytest.approx(theory, rel=0.25)
-    assert np.all(switched.energy > 0)
-    assert static.energy == pytest.approx(np.full(32, volts**2 / 10e3 * 2 * timing.period), rel=1e-6)
+    unit = 1e-15 * volts**2
+    for code, energy in zip(codes.tolist(), switched.energy, strict=True):
+        least, most = (switching_energy(units, code, at_once) * unit for at_once in (False, True))
+        assert 0.999 * least <= energy <= 1.001 * most, code
+    kept = switched.energy[codes == 31].item()
+    assert kept == pytest.approx(switching_energy(units, 31, at_once=True) * unit, rel=1e-4, abs=0)
+    power = volts**2 / 10e3
+    assert static.energy == pytest.approx(np.full(32, power * 2 * timing.period), rel=1e-6, abs=0)
 
 
 @needs_ngspice
@@ -167,7 +201,7 @@ def test_conversions_do_not_depend_on_how_they_are_shared_out(monkeypatch):
     monkeypatch.setattr("spice_netlists.conversion.READS_PER_JOB", 10)
     parts = convert(adc, inputs, noise=noise, workers=2)
     assert np.array_equal(whole.codes, parts.codes)
-    assert whole.energy == pytest.approx(parts.energy, rel=1e-3)
+    assert whole.energy == pytest.approx(parts.energy, rel=1e-3, abs=0)
 
 
 def test_names_cannot_inject_lines():
