@@ -124,7 +124,7 @@ def largest_reads(layer, banks, inputs, readout):
 
 
 def find_thresholds(banks, most, workers):
-    """Locate the thresholds that reads can meet; count conversions, and thresholds off by more than MARGIN."""
+    """Locate thresholds that reads can meet; count conversions, and thresholds off by more than MARGIN."""
     model, low, high, met, count, outside = [], [], [], [], 0, 0
     for bank, largest in zip(banks, most, strict=True):
         levels = bank.under_test.transfer.thresholds[0].numpy()
@@ -265,7 +265,8 @@ def main():
     off = np.concatenate([bank.off for bank in banks.values()])
     say(
         f"{len(banks)} ADCs: {len(off)} thresholds by {count} conversions; {outside} lie further than "
-        f"{MARGIN} LSB from the model's, typically {np.median(off):.3f} (found to {2 * MARGIN / 2 ** (ROUNDS + 1):.4f})"
+        f"{MARGIN} LSB from the model's, typically {np.median(off):.3f} "
+        f"(found to {MARGIN / 2**ROUNDS:.4f})"
     )
     rng = np.random.default_rng(0)
     totals, counts, sample = read_layer(layer, banks, inputs, readout, rng, options.reads)
