@@ -1,6 +1,8 @@
 """Crossbars and converters as PySpice circuits, and the worker processes that run them in ngspice."""
 
 from .amplifier import Amplifier as Amplifier
+from .column import ColumnRead as ColumnRead
+from .column import column_read as column_read
 from .conversion import AdcCircuit as AdcCircuit
 from .conversion import BitLine as BitLine
 from .conversion import Conversions as Conversions

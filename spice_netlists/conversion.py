@@ -137,10 +137,7 @@ class Conversions:
     @property
     def cycle(self) -> ReadCycle:
         """Phases of a read."""
-        before: tuple[str, ...] = ()
-        if self.bit_line is not None:
-            before = (*(f"settle_{k}" for k in range(self.timing.settle - 1)), "sample")
-        return ReadCycle(self.timing, before + self.adc.phases)
+        return read_cycle(self.timing, self.adc, held=self.bit_line is not None)
 
     def circuit(self) -> Circuit:
         """The PySpice circuit. The first input is read once more beforehand: capacitors begin empty."""
@@ -173,9 +170,7 @@ class Conversions:
         Raises:
             SpiceError: if a code was read while it changed.
         """
-        energy = np.diff(values[:, 1]) * ENERGY_FARAD
-        codes = whole_codes(self.title, values[1:, 0], self.adc.bits)
-        return Converted(codes, energy, values[1:, 2] / self.adc.lsb)
+        return read_out(self.title, self.adc, values)
 
 
 def add_outputs(circuit: Circuit, code: str, source: str, name: str) -> None:
@@ -239,12 +234,24 @@ def convert(
     return merged
 
 
-def whole_codes(label: str, values: NDArray[np.float64], bits: int) -> NDArray[np.int64]:
-    """Return codes as whole numbers; raises SpiceError if one is none: it was read while it changed."""
-    codes = np.rint(values)
-    if np.abs(values - codes).max() > 1e-3 or codes.min() < 0 or codes.max() >= 2**bits:
-        raise SpiceError(f"{label}: a code was read before it was ready; give the clock a longer period")
-    return codes.astype(np.int64)
+def read_cycle(timing: Timing, adc: AdcCircuit, held: bool) -> ReadCycle:
+    """The phases of a read, with those of a sample-and-hold before the ADC if there is one."""
+    before = (*(f"settle_{k}" for k in range(timing.settle - 1)), "sample") if held else ()
+    return ReadCycle(timing, before + adc.phases)
+
+
+def read_out(title: str, adc: AdcCircuit, values: NDArray[np.float64]) -> Converted:
+    """What the nodes of ``add_outputs``, ``[1 + reads, 3]``, say of all reads but the first.
+
+    Raises:
+        SpiceError: if a code was read while it changed.
+    """
+    seen = values[1:, 0]
+    codes = np.rint(seen)
+    if np.abs(seen - codes).max() > 1e-3 or codes.min() < 0 or codes.max() >= 2**adc.bits:
+        raise SpiceError(f"{title}: a code was read before it was ready; give the clock a longer period")
+    energy = np.diff(values[:, 1]) * ENERGY_FARAD
+    return Converted(codes.astype(np.int64), energy, values[1:, 2] / adc.lsb)
 
 
 def _parts(whole: Conversions) -> Iterator[tuple[Conversions, slice]]:
