@@ -45,6 +45,15 @@ class LayerNeed:
     leakage: float
     with_leakage: int
 
+    def per_adc(self, bit_lines_per_adc: int | None) -> torch.Tensor:
+        """Return the bits of each ADC, int64 ``[tiles, polarity, slice, adcs]``: of its worst bit line.
+
+        Args:
+            bit_lines_per_adc: bit lines that take turns at one ADC; None = all of an array.
+        """
+        share = bit_lines_per_adc or self.exact.shape[-1]
+        return torch.stack([group.amax(-1) for group in self.exact.split(share, dim=-1)], dim=-1)
+
 
 def lossless_need(
     conductance_map: ConductanceMap, readout: Readout, on_off: float = float("inf")

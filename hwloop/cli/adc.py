@@ -66,7 +66,7 @@ def adc(
 
         save_chart(bits_chart(needs, None if found is None else found.bits), figure)
     if as_json:
-        emit_json({"maps": str(maps), **_as_json(needs, found)})
+        emit_json({"maps": str(maps), **_as_json(needs, found, choice.hardware.bit_lines_per_adc)})
     else:
         _print(needs, found, leaking=on_off is not None)
         if found is not None and not found.within:
@@ -118,7 +118,9 @@ def _write_recipe(choice: Recipe, found: Choice, out: Path) -> None:
     write_atomically(out, to_toml(recipe.model_dump(mode="json")).encode())
 
 
-def _as_json(needs: dict[str, LayerNeed], found: Choice | None) -> dict[str, Any]:
+def _as_json(
+    needs: dict[str, LayerNeed], found: Choice | None, bit_lines_per_adc: int | None
+) -> dict[str, Any]:
     layers: dict[str, dict[str, Any]] = {
         name: {
             "tiles": need.tiles,
@@ -128,6 +130,7 @@ def _as_json(needs: dict[str, LayerNeed], found: Choice | None) -> dict[str, Any
             "leakage_lsb": need.leakage,
             "bits_with_leakage": need.with_leakage,
             "exact_bits_per_tile": need.exact.amax((1, 2, 3)).tolist(),
+            "exact_bits_per_adc": need.per_adc(bit_lines_per_adc).tolist(),
             "exact_bits_per_bit_line": need.exact.tolist(),
         }
         for name, need in needs.items()

@@ -46,6 +46,9 @@ def test_exact_bits_are_those_of_the_largest_sum_and_the_formula_is_never_below(
                     assert 2 ** int(need.exact[tile, polarity, 0, j]) > largest
                     assert largest == 0 or 2 ** (int(need.exact[tile, polarity, 0, j]) - 1) <= largest
     assert need.formula >= int(need.exact.max())
+    assert torch.equal(need.per_adc(None)[..., 0], need.exact.amax(-1))
+    assert torch.equal(need.per_adc(1), need.exact)
+    assert need.per_adc(3)[0, 0, 0].tolist() == [int(need.exact[0, 0, 0, k : k + 3].max()) for k in (0, 3, 6)]
     assert need.leakage == 0
     assert need.with_leakage == int(need.exact.max())
 
