@@ -10,6 +10,8 @@ from .files import write_measurements as write_measurements
 from .measurement import KINDS as KINDS
 from .measurement import Measurement as Measurement
 from .measurement import MeasurementError as MeasurementError
+from .readout import ReadoutFit as ReadoutFit
+from .readout import fit_readout as fit_readout
 from .result import Fit as Fit
 from .result import Fitted as Fitted
 from .wires import WireFit as WireFit

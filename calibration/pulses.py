@@ -11,7 +11,7 @@ from scipy.stats import norm
 from device_models.effects import PulseTable, SoftBounds
 
 from .likelihood import FLAT, Estimate, Parameter, contaminated, log_normal_density, maximize
-from .measurement import Array, Measurement
+from .measurement import Array, Measurement, MeasurementError
 from .result import Curve, Fit, Fitted, figure
 from .robust import MAD, need
 
@@ -35,30 +35,30 @@ def fit_pulses(table: Measurement) -> Fit:
         need(int(some.sum()), 100, table, f"pulses {name}")
     g, change = table["before"][moving], (table["after"] - table["before"])[moving]
     folds = _folds(table)[moving]
-    soft, quantile, scores = [], [], []
+    soft: list[Array] | None = []
+    quantile, scores = [], []
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
-        estimate = fit_soft_bounds(g[train], change[train], up[train])
-        soft.append(soft_bounds_density(estimate, g[test], change[test], up[test]))
+        if soft is not None:
+            soft = _soft_fold(soft, (g, change, up), train, test)
         for direction in (up, ~up):
             quantiles = Quantiles.fit(g[train & direction], change[train & direction])
             here = test & direction
             quantile.append(quantiles.log_density(g[here], change[here]))
             scores.append(quantiles.score(g[here], change[here]))
-    likelihood = {
-        "quantiles": float(np.concatenate(quantile).mean()),
-        "soft bounds": float(np.concatenate(soft).mean()),
-    }
+    likelihood = {"quantiles": float(np.concatenate(quantile).mean())}
+    if soft is not None:
+        likelihood["soft bounds"] = float(np.concatenate(soft).mean())
     source = f"{table.source}: {len(g)} pulses"
-    estimate = fit_soft_bounds(g, change, up)
-    fitted = tuple(_fitted(estimate))
     tables = {n: Quantiles.fit(g[d], change[d]) for n, d in (("up", up), ("down", ~up))}
     x = tables["up"].g
     band = tables["up"].change
     curve = Curve(
         "conductance before (S)", "change, up (S)", g[up], change[up], x, band[4], band[1], band[-2]
     )
-    if likelihood["soft bounds"] >= likelihood["quantiles"]:
+    if likelihood.get("soft bounds", -math.inf) >= likelihood["quantiles"]:
+        estimate = fit_soft_bounds(g, change, up)
+        fitted = tuple(_fitted(estimate))
         effect: SoftBounds | PulseTable = soft_bounds_effect(estimate, source)
         likelihood = dict(reversed(likelihood.items()))
         notes = tuple(f"{n}: the data do not determine it" for n in estimate.unidentified if n != "outliers")
@@ -84,6 +84,18 @@ def fit_pulses(table: Measurement) -> Fit:
         notes,
         curve,
     )
+
+
+def _soft_fold(
+    before: list[Array], data: tuple[Array, Array, np.ndarray], train: np.ndarray, test: np.ndarray
+) -> list[Array] | None:
+    """Add the log densities of a fold under soft bounds; None where these do not converge, so do not fit."""
+    g, change, up = data
+    try:
+        estimate = fit_soft_bounds(g[train], change[train], up[train])
+    except MeasurementError:
+        return None
+    return [*before, soft_bounds_density(estimate, g[test], change[test], up[test])]
 
 
 def moving_pulses(table: Measurement) -> np.ndarray:

@@ -117,8 +117,8 @@ def _filter(y: Array, up: np.ndarray, p: Array, mean: Array, sigma: Array) -> No
 def fit_pulse_train(table: Measurement) -> Fit:
     """Fit soft bounds with spread between cycles and write noise to pulse trains.
 
-    Blocks of pulses are held out in turn: each is predicted from the readings before it. The model with memory
-    is fitted too, to tell whether the card's form leaves something out.
+    Blocks of pulses are held out in turn: each is predicted from the readings before it. The model with
+    memory is fitted too, to tell whether the card's form leaves something out.
 
     Raises:
         MeasurementError: if there are fewer than 100 pulses of a direction.
@@ -239,8 +239,8 @@ def fit_trains(
         beyond = sum(max(abs(p[n] - start[n]) / span - 3, 0.0) ** 2 for n in ("bound_low", "bound_high"))
         return total + 1e3 * beyond if math.isfinite(total) else 1e12
 
-    best = minimize(cost, np.zeros(len(free)), method="Nelder-Mead",
-                    options={"maxiter": 4000, "maxfev": 4000, "xatol": 1e-3, "fatol": 1e-4, "adaptive": True})  # fmt: skip
+    near = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-3, "fatol": 1e-4, "adaptive": True}
+    best = minimize(cost, np.zeros(len(free)), method="Nelder-Mead", options=near)
     best = minimize(cost, best.x, method="Powell", options={"maxiter": 20, "xtol": 1e-4, "ftol": 1e-9})
     count = sum(int(m.sum()) for m in use)
     hessian = _curvature(cost, best.x)

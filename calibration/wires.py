@@ -99,7 +99,7 @@ def fit_wires(
     """
     names = tuple(fit)
     start = Wires(1.0, 1.0, 1.0, 1.0) if initial is None else initial
-    weights = _check(g, voltages, currents, names, start, sigma)
+    weights = check_readout(g, voltages, currents, names, start, sigma)
 
     def at(logs: Array) -> Wires:
         given = {n: getattr(start, n) for n in FIGURES}
@@ -121,7 +121,7 @@ def fit_wires(
         raise ValueError(f"the fit did not converge ({found.message}); start nearer, or fit fewer figures")
     freedom = max(found.fun.size - len(names), 1)
     variance = 2 * found.cost / freedom
-    covariance, unidentified = _uncertainty(found.jac, 1.0 if sigma is not None else variance, names)
+    covariance, unidentified = uncertainty(found.jac, 1.0 if sigma is not None else variance, names)
     return WireFit(
         wires=at(found.x),
         fitted=names,
@@ -156,7 +156,7 @@ def effective_conductance_slopes(g: torch.Tensor, wires: Wires, names: Sequence[
     return [segments[n][0].flatten(-2) @ segments[n][1].flatten(-2).mT for n in names]
 
 
-def _uncertainty(
+def uncertainty(
     jacobian: Array, variance: float, names: tuple[Name, ...]
 ) -> tuple[Array, tuple[tuple[Name, ...], ...]]:
     """Gauss-Newton covariance of the logarithms, and the groups of figures in unknown combinations."""
@@ -177,7 +177,7 @@ def _uncertainty(
     return covariance, tuple(groups)
 
 
-def _check(
+def check_readout(
     g: torch.Tensor,
     voltages: torch.Tensor,
     currents: torch.Tensor,

