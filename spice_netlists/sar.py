@@ -94,7 +94,11 @@ class SarCircuit:
         threshold = repr((0.5 - self.offset) * self.lsb)
         if noise is not None:
             threshold += f"+{self.lsb!r}*{self._noise(cycle, noise)}"
-        circuit.B(f"compare_{name}", f"{name}_over", circuit.gnd, v=f"{threshold}-v({name}_top)")
+        # A strobed comparator. Without a strobe its input would jump while the simulation tries steps and
+        # takes them back, and ngspice's bridge then loses events.
+        decided = f"({threshold}-v({name}_top) > 0 ? 1 : -1)"
+        choice = f"v(strobe)*{decided}-(1-v(strobe))"
+        circuit.B(f"compare_{name}", f"{name}_over", circuit.gnd, v=choice)
         wait = cycle.timing.edge / 3
         circuit.model(
             f"comparator_{name}", "adc_bridge", in_low=0, in_high=0, rise_delay=wait, fall_delay=wait

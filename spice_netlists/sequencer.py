@@ -80,6 +80,10 @@ class ReadCycle:
         wait = edge / 3
         pulse = (0, 1, period, edge, edge, period / 2 - edge, period)
         circuit.V("clock", "clock_volts", circuit.gnd, f"PULSE({' '.join(map(repr, pulse))})")
+        # Comparators look when all has settled, until a flip-flop has taken what they say: it does so 2.17
+        # edges after the clock began to rise, and 2.87 edges after it the next trial moves their inputs.
+        strobe = (0, 1, period / 2 + 2 * edge, edge / 2, edge / 2, period / 2 - edge / 4, period)
+        circuit.V("strobe", "strobe", circuit.gnd, f"PULSE({' '.join(map(repr, strobe))})")
         reset = (0, 1, period / 4, 1, period / 4 + edge, 0)
         circuit.V("reset", "reset_volts", circuit.gnd, f"PWL({' '.join(map(repr, reset))})")
         circuit.V("one", "one", circuit.gnd, 1.0)

@@ -84,7 +84,7 @@ def current_station(errors: Sequence[float], reads: int, failure: str) -> Statio
 
     Args:
         errors: of the arrays that were solved, as shares of full scale.
-        reads: column currents that were compared.
+        reads: inputs of arrays that were compared, at all of their bit lines.
         failure: why arrays are missing, if they are.
     """
     worst = max(errors, default=None)

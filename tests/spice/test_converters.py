@@ -76,6 +76,18 @@ def test_thresholds_of_sar_and_flash_are_those_of_the_models_from_1_to_10_bits()
 
 
 @needs_ngspice
+def test_no_decision_is_lost_when_the_comparators_input_jumps():
+    """Inputs whose level lies just below that of one bit and far below the next, for a set of capacitors."""
+    figures = {"unit_capacitor_mismatch": 0.02, "comparator_offset": 0.5}
+    names = ("adc", 0, "conv2", 0)
+    array, transfer = draw_capacitors(10, 1, 1, *names, **figures), sar(10, 1, 1, *names, **figures)
+    circuit = SarCircuit.of(array.capacitors[0].numpy(), array.offset[0].item())
+    inputs = np.concatenate([transfer.thresholds[0].numpy()[k : k + 17] - 0.05 for k in (32, 96, 480)])
+    (found,) = run([(circuit, inputs, Timing())])
+    assert np.array_equal(found.codes, codes_of(transfer, inputs))
+
+
+@needs_ngspice
 def test_inputs_beyond_the_range_saturate():
     inputs = np.array([-30.0, -2.0, 31.0, 16.0, 90.0, 5.0])
     for found in run([(drawn_sar(4)[0], inputs, Timing()), (drawn_flash(4)[0], inputs, Timing())]):
