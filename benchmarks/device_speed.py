@@ -17,7 +17,7 @@ SIDE = 64
 
 
 def everything(card: DeviceCard) -> DeviceCard:
-    """The card with variation and stuck cells on top of what it has."""
+    """The card with variation, stuck cells on top of what it has."""
     number = {"unit": "1", "source": "benchmark"}
     siemens = {"unit": "S", "source": "benchmark"}
     stuck = {"off": {"value": 0.01, **number}, "on": {"value": 0.01, **number}}
@@ -40,7 +40,7 @@ def main() -> None:
     levels = torch.randint(1, card.levels + 1, (tiles, SIDE, SIDE), generator=torch_stream(1, "benchmark"))
     target = levels * card.g_step
     program(target[:1], card, 1, 0, "warm")
-    for name, one in (("the card", card), ("with variation and stuck cells", everything(card))):
+    for name, one in (("the card", card), ("with variation, stuck cells", everything(card))):
         started = time.perf_counter()
         g = program(target, one, 1, 0, "layer")
         programmed = time.perf_counter()
@@ -48,8 +48,8 @@ def main() -> None:
         g + sigma * torch.randn(g.shape, generator=torch_stream(1, "read"))
         ended = time.perf_counter()
         print(
-            f"{one.name}, {name}: {g.numel():,} devices drawn and programmed in {programmed - started:.2f} s, "
-            f"read in {ended - programmed:.2f} s, {ended - started:.2f} s in all"
+            f"{one.name}, {name}: {g.numel():,} devices, programmed in {programmed - started:.2f} s,"
+            f" read in {ended - programmed:.2f} s, {ended - started:.2f} s in all"
         )
 
 

@@ -122,10 +122,11 @@ def fit_drift(table: Measurement) -> list[Fit]:
         n: Fitted(n, estimate[n], *estimate.interval(n), "1") for n in estimate.names if n != "outliers"
     }
     lost = rejected + int(bad.sum())
-    curve = _curve(time.numpy(), logs, t0, estimate["exponent"], estimate["exponent_sigma"])
+    speed = np.exp(energy / BOLTZMANN * inverse_t)[:, None]
+    curve = _curve(time.numpy() * speed, logs, t0, estimate["exponent"], estimate["exponent_sigma"])
     first = Fit("drift", drift, tuple(f for n, f in fitted.items() if n != "activation_energy"), source,
                 int(count.sum()), lost, scores, notes=_notes(estimate.unidentified, wide, hot),
-                curve=curve)  # fmt: skip
+                curve=curve, held_out=False)  # fmt: skip
     if not hot:
         return [first]
     ea = Fitted("activation_energy", energy, *estimate.interval("activation_energy"), "eV")
@@ -217,4 +218,11 @@ def _curve(times: Array, logs: Array, t0: float, nu: float, sigma: float) -> Cur
     relative = np.exp(logs - first)[there]
     grid = np.linspace(0, float(x.max()), 50)
     bands = [np.exp(-(nu + w * sigma) * grid) for w in (0, 1.96, -1.96)]
-    return Curve("ln(1 + t / t0)", "conductance, relative", x[there], relative, grid, *bands)
+    return Curve(
+        "ln(1 + t / t0), t at the lowest temperature",
+        "conductance, relative",
+        x[there],
+        relative,
+        grid,
+        *bands,
+    )

@@ -83,6 +83,7 @@ def fit_pulses(table: Measurement) -> Fit:
         likelihood,
         notes,
         curve,
+        held_out=isinstance(effect, PulseTable),
     )
 
 

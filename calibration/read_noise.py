@@ -98,6 +98,7 @@ def fit_read_noise(table: Measurement) -> list[Fit]:
             likelihood,
             notes,
             curve,
+            held_out=False,
         )
     ]
     if has_flicker:

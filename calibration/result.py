@@ -36,10 +36,11 @@ class Fit:
         source: where the data come from.
         samples: readings that the fit used.
         rejected: readings found to be outliers and left out, or weighed next to nothing.
-        scores: held-out readings as standard normal scores of what was predicted; empty if not done.
+        scores: readings as standard normal scores of what was predicted; None if not done.
         likelihood: mean log density of held-out readings under each model that was tried, the chosen first.
         notes: what the data do not tell.
         curve: for the page: data x, y, and model x, middle, low, high; axis names.
+        held_out: whether the scores are those of readings that the fit had not seen.
     """
 
     section: str
@@ -52,9 +53,10 @@ class Fit:
     likelihood: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     curve: Curve | None = None
+    held_out: bool = True
 
     def coverage(self) -> dict[float, float]:
-        """Fraction of held-out readings within the predicted interval of each nominal level."""
+        """Fraction of readings within the predicted interval of each nominal level."""
         from statistics import NormalDist
 
         if self.scores is None:

@@ -68,30 +68,17 @@ def calibrate_command(
 def _print(result: Calibration) -> None:
     from calibration import verdict
 
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "effect",
-        "parameter",
-        "value",
-        "95 % interval",
-        "unit",
-        "readings",
-        "left out",
-        "verdict",
-    ):
-        number = heading in ("value", "readings", "left out")
-        table.add_column(heading, justify="right" if number else "left", no_wrap=heading != "parameter")
     for fit in result.fits:
-        facts = (str(fit.samples), str(fit.rejected), verdict(fit))
-        rows = [
-            (p.name, f"{p.value:.4g}", f"{p.low:.4g} to {p.high:.4g}", p.unit) for p in fit.parameters
-        ] or [("no formula: a table of quantiles", "", "", "")]
-        for k, row in enumerate(rows):
-            table.add_row(*([fit.section, *row, *facts] if k == 0 else ["", *row, "", "", ""]))
-    output.print(table)
-    for fit in result.fits:
+        left_out = f", {fit.rejected} left out" if fit.rejected else ""
+        output.print(f"{fit.section}: {verdict(fit)} ({fit.samples} readings{left_out})", markup=False)
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for heading in ("parameter", "value", "interval", "unit"):
+            table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=True)
+        for p in fit.parameters:
+            table.add_row(f"  {p.name}", f"{p.value:.4g}", f"{p.low:.4g} to {p.high:.4g}", p.unit)
+        output.print(table)
         for text in fit.notes:
-            output.print(f"{fit.section}: {escape(text)}")
+            output.print(f"  {escape(text)}")
     if result.missing:
         output.print("not identified by these data, and what to measure next:")
         for section, text in result.missing.items():
@@ -115,6 +102,7 @@ def _as_dict(result: Calibration, out: Path, page: Path) -> dict[str, object]:
                     for p in fit.parameters
                 },
                 "coverage": {f"{p:g}": seen for p, seen in fit.coverage().items()},
+                "coverage_is_held_out": fit.held_out,
                 "held_out_log_likelihood": dict(fit.likelihood),
                 "notes": list(fit.notes),
             }

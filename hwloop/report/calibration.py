@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter
 
 from calibration import Calibration, Fit, card_text, verdict
 from hwloop.files import write_atomically
@@ -40,29 +41,51 @@ def render_calibration(calibration: Calibration) -> str:
 
 
 def fit_figure(fit: Fit) -> str:
-    """Data against model on the left; coverage of predicted intervals on the right."""
+    """Data against model, held-out residuals, and coverage of predicted intervals."""
     curve = fit.curve
     if curve is None:
         raise ValueError(f"{fit.section}: this fit has no curve to draw")
     coverage = fit.coverage()
     with drawing():
         figure = new_figure(10.75, 3.6)
-        left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+        left, middle, right = figure.subplots(1, 3, width_ratios=(2, 1, 1))
+        x_scale, y_scale = _scale(curve.x_name), _scale(curve.y_name)
         shown = np.random.default_rng(0).permutation(len(curve.x))[:DOTS]
         left.scatter(
-            curve.x[shown], curve.y[shown], s=5, color=GREY, alpha=0.35, linewidths=0, rasterized=True
+            x_scale * curve.x[shown],
+            y_scale * curve.y[shown],
+            s=5,
+            color=GREY,
+            alpha=0.35,
+            linewidths=0,
+            rasterized=True,
         )
-        left.fill_between(curve.model_x, curve.low, curve.high, color=BLUE, alpha=0.18, linewidth=0)
-        left.plot(curve.model_x, curve.middle, color=BLUE)
-        reach = np.quantile(curve.y, [0.005, 0.995])
-        margin = 0.15 * float(np.ptp(reach))
-        left.set_ylim(
-            min(reach[0], float(curve.low.min())) - margin, max(reach[1], float(curve.high.max())) + margin
+        model_x = x_scale * curve.model_x
+        left.fill_between(
+            model_x, y_scale * curve.low, y_scale * curve.high, color=BLUE, alpha=0.18, linewidth=0
         )
-        left.set_xlabel(curve.x_name)
-        left.set_ylabel(curve.y_name)
+        left.plot(model_x, y_scale * curve.middle, color=BLUE)
+        if "power" in curve.y_name:
+            left.set_yscale("log")
+            left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0e}"))
+        else:
+            reach = np.quantile(curve.y, [0.005, 0.995])
+            low, high = min(reach[0], float(curve.low.min())), max(reach[1], float(curve.high.max()))
+            margin = 0.05 * (high - low)
+            left.set_ylim(y_scale * (low - margin), y_scale * (high + margin))
         if curve.x.min() > 0 and curve.x.max() > 100 * curve.x.min():
             left.set_xscale("log")
+            left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        left.set_xlabel(_micro(curve.x_name))
+        left.set_ylabel(_micro(curve.y_name))
+        left.set_title("Data and model")
+        middle.set_title("Held-out residuals" if fit.held_out else "Residuals")
+        middle.set_xlabel("predicted standard deviations")
+        if fit.scores is not None:
+            edges = np.linspace(-5, 5, 41)
+            middle.hist(fit.scores.clip(-5, 5), edges, density=True, color=GREY, alpha=0.6)
+            grid = np.linspace(-5, 5, 201)
+            middle.plot(grid, np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi), color=BLUE)
         right.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8)
         if coverage:
             nominal = [100 * p for p in coverage]
@@ -70,9 +93,18 @@ def fit_figure(fit: Fit) -> str:
         right.set_xlabel("nominal (%)")
         right.set_ylabel("observed (%)")
         right.set_title("Coverage" if coverage else "Coverage: not checked")
-        for axes in (left, right):
+        for axes in (left, middle, right):
             quiet(axes)
         told = ", ".join(f"{100 * p:.0f} %: {100 * seen:.1f} %" for p, seen in coverage.items())
         return to_svg(
             figure, fit.section, f"{fit.section}: data against model; coverage {told or 'not checked'}."
         )
+
+
+def _scale(name: str) -> float:
+    """Conductances are shown in microsiemens."""
+    return 1e6 if name.endswith("(S)") else 1.0
+
+
+def _micro(name: str) -> str:
+    return name.replace("(S)", "(µS)") if name.endswith("(S)") else name
