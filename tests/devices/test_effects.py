@@ -324,3 +324,19 @@ def test_flicker_noise_needs_its_three_figures() -> None:
     data = {"amplitude": figures([0.1]), "g_reference": figure(1e-5, "S"), "t_read": figure(1e-6, "s")}
     with pytest.raises(ValueError, match="amplitude, power, highest"):
         FlickerNoise.model_validate(data)
+
+
+def test_a_card_with_write_verify_alone_is_programmed_within_its_tolerance() -> None:
+    data = load_card("ideal").model_dump() | {"version": 2, "programming_error": None}
+    card = DeviceCard.model_validate(data | {"write_verify": write_verify(most=50).model_dump()})
+    target = torch.full((1, 100, 100), 20e-6, dtype=torch.float64)
+    actual = program(target, card, 1, 0, "fc")
+    assert float((actual - target).abs().max()) <= 1e-6 * (1 + 1e-9)
+    assert not torch.equal(actual, program(target, card, 1, 1, "fc"))
+
+
+def test_the_targets_are_left_as_they_are() -> None:
+    target = torch.full((1, 10, 10), 20e-6, dtype=torch.float64)
+    before = target.clone()
+    program(target, load_card("rram-neurram"), 1, 0, "fc")
+    assert torch.equal(target, before)
