@@ -46,7 +46,7 @@ def show_card(
 
     loaded = load_card(card)
     if as_json:
-        emit_json(loaded.model_dump(mode="json"))
+        emit_json(loaded.model_dump(mode="json", exclude_none=True))
         return
     table = Table(title=loaded.title, title_justify="left", box=None, pad_edge=False)
     for heading in ("figure", "value", "unit", "source"):
