@@ -5,13 +5,15 @@
 One 64 x 64 tile with 2 ohm segments: a Monte Carlo of device instances with one input, and inputs of one
 instance. Both share the work out among the workers as sweeps, whose times include the start of the processes.
 The plain way is timed on the first ``--plain`` operating points (0: on all) and multiplied; it includes
-building each netlist. Currents are held against the fast solver. Then the memory of one worker is watched
-over many small jobs.
+building each netlist. Where other work shares the cores, CPU seconds tell more: on free cores the sweeps
+would be faster by their ratio times the workers. Currents are held against the fast solver. Then the memory
+of one worker is watched over many small jobs.
 """
 
 import argparse
 import multiprocessing
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -28,26 +30,33 @@ WIRES = Wires(word_line=2.0, bit_line=2.0, driver=100.0, sense=100.0)
 
 
 def plain(session, cases, count):
-    """Seconds for all ``cases`` as operating points, timed on the first ``count``; their currents."""
+    """Seconds and CPU seconds for all ``cases`` as operating points, timed on the first; their currents."""
     few = cases[: count or len(cases)]
-    start = time.perf_counter()
+    start = np.array([time.perf_counter(), time.process_time()])
     currents = []
     for g, v in few:
         read = crossbar_read(g, WIRES, v, "plain")
         currents.append(session.run(read.netlist(), read.vectors, read.points))
-    return (time.perf_counter() - start) * len(cases) / len(few), np.concatenate(currents)
+    seconds = np.array([time.perf_counter(), time.process_time()]) - start
+    return seconds * len(cases) / len(few), np.concatenate(currents)
 
 
 def bulk(reads, workers):
-    """Seconds for sweeps on a pool, and their currents in order."""
-    start = time.perf_counter()
+    """Seconds and CPU seconds of the workers for sweeps on a pool, and their currents in order."""
+    start = np.array([time.perf_counter(), worker_seconds()])
     jobs = (Job(str(k), read) for k, read in enumerate(reads))
     results = {result.job.label: result for result in run_jobs(jobs, workers)}
-    seconds = time.perf_counter() - start
+    seconds = np.array([time.perf_counter(), worker_seconds()]) - start
     failed = [result.error for result in results.values() if result.error]
     if failed:
         raise SystemExit(failed[0])
     return seconds, np.concatenate([results[str(k)].values for k in range(len(results))])
+
+
+def worker_seconds():
+    """CPU seconds of all workers that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def compare(what, session, cases, reads, options):
@@ -57,7 +66,15 @@ def compare(what, session, cases, reads, options):
     slow, by_op = plain(session, cases, options.plain)
     fast, swept = bulk(reads, options.workers)
     errors = (np.abs(found - exact[: len(found)]).max() / exact.max() for found in (by_op, swept))
-    return (what, f"{slow:.1f}", f"{fast:.1f}", f"{slow / fast:.1f}", *(f"{error:.1e}" for error in errors))
+    wall, cpu = slow / fast
+    return (
+        what,
+        *(f"{seconds:.1f}" for seconds in (slow[0], fast[0])),
+        f"{wall:.1f}",
+        *(f"{seconds:.1f}" for seconds in (slow[1], fast[1])),
+        f"{cpu * options.workers:.1f}",
+        *(f"{error:.1e}" for error in errors),
+    )
 
 
 def resident_mib(pid):
@@ -98,7 +115,8 @@ def main():
     table = Table(
         title=f"ngspice {install.version}, {options.workers} workers: seconds; errors of the largest current"
     )
-    for name in ("64 x 64 cells", "plain .op", "sweeps", "times faster", "error .op", "error sweeps"):
+    timed = ("plain .op", "sweeps", "times faster", "CPU .op", "CPU sweeps", "faster on free cores")
+    for name in ("64 x 64 cells", *timed, "error .op", "error sweeps"):
         table.add_column(name, justify="right")
     shares = np.array_split(g, options.workers)
     table.add_row(
@@ -120,7 +138,7 @@ def main():
             options,
         )
     )
-    Console(width=110).print(table)
+    Console(width=130).print(table)
     seen = memory(options.jobs)
     print(f"memory of a worker over {options.jobs} jobs, MiB: {' '.join(f'{mib:.1f}' for mib in seen)}")
 
