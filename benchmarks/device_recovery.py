@@ -40,7 +40,7 @@ def fitted(effect: str, table: Measurement) -> list[Fitted]:
         "drift": fit_drift,
         "retention": fit_drift,
         "write-verify": lambda t: [fit_write_verify(t)],
-        "I-V": lambda t: [fit_iv(t)],
+        "I-V": lambda t: [fit_iv(t, held_out=False)],
     }
     return [parameter for fit in fits[effect](table) if fit is not None for parameter in fit.parameters]
 

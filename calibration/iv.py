@@ -17,11 +17,15 @@ from .robust import MAD, need, robust_scores
 _FAR = 5.0
 
 
-def fit_iv(table: Measurement) -> Fit:
+def fit_iv(table: Measurement, *, held_out: bool = True) -> Fit:
     """Fit alpha (1/V) and its slope over conductance; every device has a conductance of its own.
 
     Readings scatter by a fraction of their current. The conductances drop out by taking each device's mean of
     ln(I / V). A reading far off, and a device whose curve is another (stuck or shorted), is left out.
+
+    Args:
+        table: of kind iv.
+        held_out: predict every second device from the others; False saves the time.
 
     Raises:
         MeasurementError: if there are fewer than 20 readings of non-zero voltage and current.
@@ -34,6 +38,7 @@ def fit_iv(table: Measurement) -> Fit:
     g = np.array([np.median((i[r] / v[r])[sensible[r]]) if sensible[r].any() else np.nan for r in rows_of])
     alike = _alike(v, i, sensible, rows_of)
     bend: Array = np.full(len(rows_of), _start(v[sensible], i[sensible], device[sensible]))
+    start = {"alpha": float(np.median(bend)), "alpha_slope": 0.0, "readings": 0.02}
     for step in range(8):
         # A device's median stands firm where its own outliers would pull a mean.
         logs = np.full(len(v), np.nan)
@@ -50,9 +55,9 @@ def fit_iv(table: Measurement) -> Fit:
         inside = np.array([keep[r].any() for r in rows_of])
         reference = float(np.median(g[inside]))
         wide = inside.sum() >= 5 and bool(np.ptp(np.log(g[inside])) > math.log(1.5))
-        estimate = _fit(
-            v[keep], i[keep], device[keep], float(np.median(bend)), g / reference if wide else None
-        )
+        start["readings"] = MAD * float(np.median(np.abs(residual[keep]))) or 1e-6
+        estimate = _fit(v[keep], i[keep], device[keep], start, g / reference if wide else None)
+        start |= {n: estimate[n] for n in estimate.names}
         tilt = estimate["alpha_slope"] * (g / reference - 1) if wide else 0 * g
         bend = np.maximum(
             np.where(inside, estimate["alpha"] + tilt, estimate["alpha"]), 0.05 * estimate["alpha"]
@@ -91,7 +96,7 @@ def fit_iv(table: Measurement) -> Fit:
     curve = Curve(
         "voltage (V)", "I / (g V)", np.abs(v[keep]), shown, grid, law, law * (1 - width), law * (1 + width)
     )
-    scores = _held_out(v, i, device, keep)
+    scores = _held_out(v, i, device, keep, start["alpha"], start["readings"]) if held_out else None
     straight = _straight(v[keep], i[keep], device[keep])
     likelihood = {"sinh": estimate.log_likelihood / keep.sum(), "ohmic": straight}
     rejected = int((~keep & (v != 0)).sum())
@@ -140,16 +145,20 @@ def _own(logs: Array, device: np.ndarray) -> Array:
     return np.array([np.median(logs[device == d]) for d in range(int(device.max()) + 1)])[device]
 
 
-def _fit(v: Array, i: Array, device: np.ndarray, start: float, relative_g: Array | None = None) -> Estimate:
+def _fit(
+    v: Array, i: Array, device: np.ndarray, start: dict[str, float], relative_g: Array | None = None
+) -> Estimate:
     names, where = np.unique(device, return_inverse=True)
     owner = torch.from_numpy(where)
     count = torch.bincount(owner).to(torch.float64)
     y, size = torch.from_numpy(np.log(i / v)), torch.from_numpy(np.abs(v))
     tilt = torch.from_numpy(relative_g[names][where] - 1) if relative_g is not None else None
-    parameters = [Parameter("alpha", start)]
+    parameters = [Parameter("alpha", start["alpha"])]
     if tilt is not None:
-        parameters.append(Parameter("alpha_slope", 0.0, positive=False, scale=0.1 * start))
-    parameters.append(Parameter("readings", 0.02))
+        parameters.append(
+            Parameter("alpha_slope", start["alpha_slope"], positive=False, scale=0.1 * start["alpha"])
+        )
+    parameters.append(Parameter("readings", start["readings"]))
 
     def centred(x: torch.Tensor) -> torch.Tensor:
         total = torch.zeros(len(names), dtype=x.dtype).index_add(0, owner, x)
@@ -178,7 +187,9 @@ def _straight(v: Array, i: Array, device: np.ndarray) -> float:
     return float(log_normal_density(torch.from_numpy(rest), torch.tensor(sigma)).mean())
 
 
-def _held_out(v: Array, i: Array, device: np.ndarray, keep: np.ndarray) -> Array | None:
+def _held_out(
+    v: Array, i: Array, device: np.ndarray, keep: np.ndarray, alpha: float, readings: float
+) -> Array | None:
     """Scores of every second device's readings by the alpha and scatter of the other devices."""
     names = np.unique(device[keep])
     if len(names) < 4:
@@ -187,7 +198,7 @@ def _held_out(v: Array, i: Array, device: np.ndarray, keep: np.ndarray) -> Array
     for half in (names[::2], names[1::2]):
         test = keep & np.isin(device, half)
         train = keep & ~test
-        estimate = _fit(v[train], i[train], device[train], 1.0)
+        estimate = _fit(v[train], i[train], device[train], {"alpha": alpha, "readings": readings})
         rest = np.log(i[test] / v[test]) - _curve(v[test], estimate["alpha"])
         _, where = np.unique(device[test], return_inverse=True)
         count = np.bincount(where)
