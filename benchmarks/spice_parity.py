@@ -58,9 +58,9 @@ def curved(rng, size):
     return cells, wires, volts, lambda: solve_array(cells, wires, volts).currents
 
 
-def compare(name, make, tiles, size, full_scale, workers):
+def compare(name, make, first, tiles, size, full_scale, workers):
     """One row of the table."""
-    drawn = [make(np.random.default_rng([7, k]), size) for k in range(tiles)]
+    drawn = [make(np.random.default_rng([7, first + k]), size) for k in range(tiles)]
     start = time.perf_counter()
     jobs = (Job(str(k), crossbar_read(*each[:3], title=f"{name} {k}")) for k, each in enumerate(drawn))
     errors, relative, failed = [], [], []
@@ -83,14 +83,19 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--curved", type=int, default=30)
     parser.add_argument("--curved-size", type=int, default=32)
+    parser.add_argument("--first", type=int, default=0, help="number of the first tile, to go on from a run")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     table = Table(title="ngspice against the fast solvers: largest error of a column current of each tile")
     for heading in ("cells", "tiles", "size", "worst", "median", "worst, of largest", "seconds"):
         table.add_column(heading, justify="right")
     rows = [
-        compare("ohmic", linear, options.tiles, options.size, 0.2 * G_MAX, options.workers),
-        compare("curved", curved, options.curved, options.curved_size, G_MAX, options.workers),
+        compare(name, make, options.first, tiles, size, full_scale, options.workers)
+        for name, make, tiles, size, full_scale in (
+            ("ohmic", linear, options.tiles, options.size, 0.2 * G_MAX),
+            ("curved", curved, options.curved, options.curved_size, G_MAX),
+        )
+        if tiles
     ]
     for row, failed in rows:
         table.add_row(*row)
