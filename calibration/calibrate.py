@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from device_models.card import DeviceCard
-from device_models.effects import Variation
+from device_models.effects import ProgrammingError, Variation
 
 from .drift import fit_drift
 from .iv import fit_iv
@@ -112,6 +112,24 @@ def calibrate(
 
 
 def _levels(table: Measurement) -> list[Fit | None]:
+    """Fit levels; where they were read at several times, the first tells of devices and stuck cells."""
+    if "elapsed" not in table.columns:
+        return _levels_at_once(table)
+    times = np.unique(table["elapsed"])
+    parts = [table.rows(table["elapsed"] == t) for t in times]
+    fits = _levels_at_once(parts[0])
+    error = fits[0]
+    if error is None:
+        return fits
+    effects = [error.effect.model_dump(), *(fit_programming_error(p).effect.model_dump() for p in parts[1:])]
+    for effect, part, time in zip(effects, parts, times, strict=True):
+        effect["elapsed"] = figure(float(time), "s", part.source)
+    later = [{name: value for name, value in effect.items() if name != "later"} for effect in effects[1:]]
+    merged = ProgrammingError.model_validate({**effects[0], "later": later})
+    return [replace(error, effect=merged), *fits[1:]]
+
+
+def _levels_at_once(table: Measurement) -> list[Fit | None]:
     spread = fit_variation(table)
     if spread is None:
         return [fit_programming_error(table), fit_stuck(table)]

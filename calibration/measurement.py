@@ -79,6 +79,11 @@ class Measurement:
             return np.zeros(len(self), dtype=np.int64)
         return np.unique(given, return_inverse=True)[1]
 
+    def rows(self, chosen: NDArray[np.bool_]) -> Measurement:
+        """Return the table with the chosen rows alone."""
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return Measurement(self.kind, columns, self.temperature, self.source)
+
     def by_device(self) -> Iterator[NDArray[Any]]:
         """Yield the rows of each device, in order."""
         device = self.device

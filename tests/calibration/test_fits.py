@@ -105,6 +105,17 @@ def test_variation_is_not_counted_twice() -> None:
     assert without_devices(table)["conductance"].std() < 0.5 * table["conductance"].std()
 
 
+def test_levels_at_several_times_become_later_spreads() -> None:
+    rng = np.random.default_rng(8)
+    target = np.tile(np.array([1e-5, 2e-5, 4e-5]), 200)
+    columns = {"target": np.tile(target, 2), "elapsed": np.repeat([1.0, 86400.0], 600)}
+    sigma = np.where(columns["elapsed"] == 1, 5e-7, 1.5e-6)
+    columns["conductance"] = columns["target"] + sigma * rng.standard_normal(1200)
+    error = calibrate([Measurement("levels", columns, 298.0, "test")], "x").card.programming_error
+    assert error.at(2e-5, 1.0)[1] == pytest.approx(5e-7, rel=0.1)
+    assert error.at(2e-5, 86400.0)[1] == pytest.approx(1.5e-6, rel=0.1)
+
+
 def test_levels_at_other_targets_are_no_repetition() -> None:
     assert fit_variation(MAKERS["programming error"](1, False)[0]) is None
 
