@@ -8,8 +8,8 @@ The map's network classifies test images. Its layer is read twice with the same 
 * SPICE: every array of the layer is a netlist that ngspice sweeps, one word line at the read voltage after
   the other; the circuit is linear, so the currents of a bit plane are sums of these. Every array has one SAR
   ADC with 2 % mismatch and an offset behind a transimpedance amplifier and a sample-and-hold. Transients find
-  the thresholds that its reads can meet: conversions 0.05 LSB on both sides of where the model has them, and
-  bisections in between. Each code is that of the thresholds so found.
+  the thresholds that its reads can meet: conversions 0.05 and 0.01 LSB on both sides of where the model has
+  them tell in which of the intervals between they lie. Each code is that of the thresholds so found.
 
 ``--reads`` conversions, drawn from all that the layer does, are also run as transients of their own. Codes
 and outputs of the layer, and the logits that follow when the fast path reads the other layers, are compared.
@@ -35,7 +35,7 @@ from hwloop.recipe import Readout, Recipe
 from hwloop.verify.readout import AdcUnderTest, adc_under_test
 from spice_netlists import Job, run_jobs
 
-MARGIN, ROUNDS = 0.05, 2
+MARGIN, STEPS = 0.05, (-0.05, -0.01, 0.01, 0.05)
 SAR = {"kind": "sar", "unit_capacitor_mismatch": 0.02, "comparator_offset": 0.5}
 
 
@@ -124,37 +124,28 @@ def largest_reads(layer, banks, inputs, readout):
 
 
 def find_thresholds(banks, most, workers):
-    """Locate thresholds that reads can meet; count conversions, and thresholds off by more than MARGIN."""
-    model, low, high, met, count, outside = [], [], [], [], 0, 0
+    """Locate thresholds that reads can meet, between ``STEPS`` beside the model's; count conversions."""
+    met, count = [], 0
     for bank, largest in zip(banks, most, strict=True):
         levels = bank.under_test.transfer.thresholds[0].numpy()
         met.append(np.flatnonzero((levels > -MARGIN) & (levels < largest + MARGIN)))
-        model.append(levels)
-        low.append(levels[met[-1]] - MARGIN)
-        high.append(levels[met[-1]] + MARGIN)
-
-    def reached(inputs):
-        """Whether each input (LSB at the ADC) is converted to the code of its threshold or a higher one."""
-        requests = [
-            (bank.under_test, x / gain(bank) * bank.under_test.front.lsb_current)
-            for bank, x in zip(banks, inputs, strict=True)
-        ]
-        return [codes > k for codes, k in zip(convert_all(requests, workers), met, strict=True)]
-
-    for ends, wanted in ((low, False), (high, True)):
-        outside += sum(int((found != wanted).sum()) for found in reached(ends))
-        count += sum(map(len, ends))
-    for _ in range(ROUNDS):
-        middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
-        for k, found in enumerate(reached(middle)):
-            high[k] = np.where(found, middle[k], high[k])
-            low[k] = np.where(found, low[k], middle[k])
-        count += sum(map(len, middle))
-    for k, bank in enumerate(banks):
-        bank.thresholds = model[k].copy()
-        bank.thresholds[met[k]] = (low[k] + high[k]) / 2
-        bank.off = np.abs(bank.thresholds - model[k])[met[k]]
-    return count, outside
+    reached = [np.zeros(len(places), int) for places in met]
+    for step in STEPS:
+        requests = []
+        for bank, places in zip(banks, met, strict=True):
+            inputs = bank.under_test.transfer.thresholds[0].numpy()[places] + step
+            requests.append((bank.under_test, inputs / gain(bank) * bank.under_test.front.lsb_current))
+            count += len(places)
+        for total, codes, places in zip(reached, convert_all(requests, workers), met, strict=True):
+            total += codes > places
+    ends = np.array([-2 * MARGIN, *STEPS, 2 * MARGIN])
+    for bank, total, places in zip(banks, reached, met, strict=True):
+        bank.thresholds = bank.under_test.transfer.thresholds[0].numpy().copy()
+        # Of four rising inputs those above the threshold reach its code: that many steps lie above it.
+        above = len(STEPS) - total
+        bank.off = (ends[above] + ends[above + 1]) / 2
+        bank.thresholds[places] += bank.off
+    return count
 
 
 def gain(bank):
@@ -261,12 +252,11 @@ def main():
         logits = on_hardware(net, listener).eval()(x)
     inputs = listener.inputs
     most = largest_reads(layer, banks, inputs, readout)
-    count, outside = find_thresholds(list(banks.values()), most, options.workers)
-    off = np.concatenate([bank.off for bank in banks.values()])
+    count = find_thresholds(list(banks.values()), most, options.workers)
+    off = np.abs(np.concatenate([bank.off for bank in banks.values()]))
     say(
-        f"{len(banks)} ADCs: {len(off)} thresholds by {count} conversions; {outside} lie further than "
-        f"{MARGIN} LSB from the model's, typically {np.median(off):.3f} "
-        f"(found to {MARGIN / 2**ROUNDS:.4f})"
+        f"{len(banks)} ADCs: {len(off)} thresholds by {count} conversions; {int((off < 0.01).sum())} lie "
+        f"within 0.01 LSB of the model's, {int((off > MARGIN).sum())} not within {MARGIN}"
     )
     rng = np.random.default_rng(0)
     totals, counts, sample = read_layer(layer, banks, inputs, readout, rng, options.reads)
