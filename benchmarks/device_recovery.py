@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 
 import torch
 
@@ -18,7 +19,7 @@ from calibration.measurement import Measurement
 from calibration.programming import fit_programming_error, fit_stuck
 from calibration.pulses import fit_soft_bounds, moving_pulses
 from calibration.read_noise import fit_read_noise, fit_telegraph
-from calibration.result import Fitted
+from calibration.result import Fit, Fitted
 from calibration.synthetic import MAKERS
 from calibration.variation import fit_variation
 from calibration.write_verify import fit_write_verify
@@ -31,6 +32,8 @@ def fitted(effect: str, table: Measurement) -> list[Fitted]:
         change = (table["after"] - table["before"])[rows]
         estimate = fit_soft_bounds(table["before"][rows], change, (table["up"] == 1)[rows])
         return [Fitted(n, estimate[n], *estimate.interval(n), "") for n in estimate.names]
+    if effect == "I-V":
+        return _at_20_us(fit_iv(table, held_out=False))
     fits = {
         "programming error": lambda t: [fit_programming_error(t, degree=2, held_out=False)],
         "stuck cells": lambda t: [fit_stuck(t)],
@@ -40,9 +43,21 @@ def fitted(effect: str, table: Measurement) -> list[Fitted]:
         "drift": fit_drift,
         "retention": fit_drift,
         "write-verify": lambda t: [fit_write_verify(t)],
-        "I-V": lambda t: [fit_iv(t, held_out=False)],
     }
     return [parameter for fit in fits[effect](table) if fit is not None for parameter in fit.parameters]
+
+
+def _at_20_us(fit: Fit) -> list[Fitted]:
+    """Alpha and its slope at 20 uS: the fit has them at its own median, which moves with devices left out."""
+    found = {p.name: p for p in fit.parameters}
+    alpha, slope = found["alpha"], found["alpha_slope"]
+    ratio = 20e-6 / fit.effect.g_reference.value
+    moved = slope.value * (ratio - 1)
+    return [
+        replace(alpha, value=alpha.value + moved, low=alpha.low + moved, high=alpha.high + moved),
+        replace(slope, value=slope.value * ratio, low=slope.low * ratio, high=slope.high * ratio),
+        found["readings"],
+    ]
 
 
 def main() -> None:

@@ -53,7 +53,8 @@ def fit_drift(table: Measurement) -> list[Fit]:
     y = torch.where(there > 0, y, 0.0)
     count = there.sum(1)
     reference = float(np.median(starts))
-    wide = np.ptp(np.log(starts)) > 1.0
+    # Of nearly all: a few stuck devices do not make a range.
+    wide = bool(np.ptp(np.quantile(np.log(starts), [0.05, 0.95])) > 1.0)
     position = torch.from_numpy(np.log(starts / reference))
 
     def reduced(energy: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -164,7 +165,7 @@ def _devices(table: Measurement, t0: float) -> tuple[Array, Array, Array, Array,
             )
         t, y = table["time"][rows], np.log(table["conductance"][rows])
         times[k, : len(rows)], logs[k, : len(rows)] = t, y
-        starts[k] = math.exp(float(np.median(y[:3])))
+        starts[k] = math.exp(float(y[np.argmin(t)]))
         inverse[k] = 1 / base - 1 / float(table["temperature"][rows[0]])
 
     # Readings are judged by the line of their device, with time running as fast as makes most lines straight.
