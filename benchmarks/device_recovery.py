@@ -18,9 +18,10 @@ from calibration.iv import fit_iv
 from calibration.measurement import Measurement
 from calibration.programming import fit_programming_error, fit_stuck
 from calibration.pulses import fit_soft_bounds, moving_pulses
-from calibration.read_noise import fit_read_noise, fit_telegraph
+from calibration.read_noise import fit_read_noise
 from calibration.result import Fit, Fitted
 from calibration.synthetic import MAKERS
+from calibration.telegraph import fit_telegraph
 from calibration.variation import fit_variation
 from calibration.write_verify import fit_write_verify
 
