@@ -71,6 +71,12 @@ def fit_drift(table: Measurement) -> list[Fit]:
     nu = (-guess[1] / guess[0]).numpy()
     scatter = math.sqrt(float(torch.median(guess[2] / (count - 2)))) or 1e-6
     start_nu, spread = float(np.median(nu)), MAD * float(np.median(np.abs(nu - np.median(nu)))) or 1e-3
+    # Stuck devices stand still while all others drift, where that can be told.
+    still = 3 * scatter / guess[0].numpy()
+    moving = torch.from_numpy((np.abs(nu) > still) | (start_nu - 3 * spread < still))
+    rejected += int(count[~moving].sum())
+    time, y, there, cold, count, position = (x[moving] for x in (time, y, there, cold, count, position))
+    logs, inverse_t, nu = (x[moving.numpy()] for x in (logs, inverse_t, nu))
     names = [
         Parameter("exponent", start_nu, positive=False, scale=spread),
         Parameter("exponent_sigma", spread),
