@@ -37,6 +37,7 @@ from hwloop.report.summary import (
     SavingShares,
     Spice,
     SpiceArray,
+    SpiceStation,
     Spread,
     Summary,
 )
@@ -162,6 +163,7 @@ def _spice(found: dict[str, Any]) -> Spice:
         max_rel_error=found["max_error"],
         typical_rel_error=found["typical_error"],
         max_rel_error_of_largest=found["max_error_of_largest"],
+        stations=[SpiceStation(**station) for station in found["stations"]],
         arrays=[
             SpiceArray(
                 layer=array["layer"],

@@ -213,6 +213,7 @@ def verify_(run: Run) -> Result:
     report = verify(
         read_map(run.path("program", "maps.h5")),
         run.inputs.wires,
+        run.recipe.hardware,
         tiles=run.recipe.spice.tiles,
         inputs=run.recipe.spice.inputs,
         seed=run.recipe.seed,

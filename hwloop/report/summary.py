@@ -131,8 +131,26 @@ class SpiceArray(_Section):
     rel_error_of_largest: float | None
 
 
+class SpiceStation(_Section):
+    """One station of the readout; figures are null where nothing was compared.
+
+    ``judged`` is what the budget is for: the worst difference, or the share of clear reads of other codes.
+    """
+
+    name: str
+    unit: str
+    worst: float | None
+    typical: float | None
+    judged: float | None
+    budget: float
+    reads: int
+    unclear: int
+    status: Literal["passed", "failed", "not run"]
+    reason: str
+
+
 class Spice(_Section):
-    """ngspice against the fast solver on sampled tiles, both polarities of each.
+    """ngspice against the fast models on sampled tiles, all arrays of each.
 
     ``rel_error`` is relative to the full-scale column current, ``rel_error_of_largest`` to the largest column
     current of that array under the same inputs.
@@ -147,6 +165,7 @@ class Spice(_Section):
     max_rel_error: float | None
     typical_rel_error: float | None
     max_rel_error_of_largest: float | None
+    stations: list[SpiceStation]
     arrays: list[SpiceArray]
 
 
