@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
+from device_models.card import DeviceCard
 from device_models.converters import Dac, UniformAdc, dac_codes, slices
 from device_models.crossbar import Wires, effective_conductance
 from device_models.memristor import program, read_noise_variance
@@ -192,7 +193,8 @@ class FastHardware:
             readout = readout.model_copy(update=_WITHOUT_ADCS)
         found = resolution(layer, card.levels, readout)
         weights, per_input = line_weights(layer, card.levels)
-        lines = _bit_lines(levels, weights.numpy(), card.read_noise.value, subtracted=found.bipolar)
+        noise = _relative_noise(layer, card.drawn(self._seed, self._instance))
+        lines = _bit_lines(levels, weights.numpy(), noise, subtracted=found.bipolar)
         adcs = build_adcs(layer, found, readout, lines.weights.shape[1], self._seed, self._instance)
         reading = Reading(
             scale=layer.input_scale,
@@ -270,16 +272,29 @@ class FastHardware:
         return result
 
 
-def _bit_lines(levels: np.ndarray, weights: np.ndarray, read_noise: float, *, subtracted: bool) -> BitLines:
+def _relative_noise(layer: LayerMap, card: DeviceCard) -> float | np.ndarray:
+    """Return the spread of each programmed conductance from read to read, over the conductance."""
+    if card.white_noise is None or layer.actual is None:
+        return card.read_noise.value
+    g = layer.actual.to(torch.float64)
+    formed = g > 0
+    relative = torch.zeros_like(g)
+    relative[formed] = read_noise_variance(g[formed], card.white_noise).sqrt() / g[formed]
+    return relative.numpy()
+
+
+def _bit_lines(
+    levels: np.ndarray, weights: np.ndarray, noise: float | np.ndarray, *, subtracted: bool
+) -> BitLines:
     """Return the bit lines that have converters.
 
     Args:
         levels: effective conductances in level steps ``[tiles, polarity, slice, rows, cols]``.
         weights: of their codes ``[tiles, polarity, slice, cols]``.
-        read_noise: spread of a conductance from read to read, relative.
+        noise: spread of a conductance from read to read, relative; of all, or of each.
         subtracted: whether the currents of both polarities are subtracted before conversion.
     """
-    variances = read_noise_variance(torch.from_numpy(levels), read_noise).numpy() if read_noise else None
+    variances = (noise * levels) ** 2 if np.any(noise) else None
     if subtracted:
         levels, weights = levels[:, :1] - levels[:, 1:], weights[:, :1]
         variances = None if variances is None else variances.sum(axis=1, keepdims=True)
