@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from hwloop.files import write_atomically
 from hwloop.report.style import BLUE, GREY, INK, ORANGE, SERIES, drawing, new_figure, quiet
@@ -97,36 +96,41 @@ def pareto_chart(results: Sequence[Mapping[str, Any]]) -> Figure:
 
     Args:
         results: each with ``settings``, ``accuracy`` of each device instance, ``area_mm2``,
-            ``energy_per_image_j`` and ``best``.
+            ``energy_per_image_j`` and ``best``; bars show the smallest and the largest accuracy.
     """
+    best = [result for result in results if result["best"]]
     with drawing():
-        figure = new_figure(9.0, 4.2)
+        figure = new_figure(9.0, 4.2 + 0.17 * len(best))
         grid = figure.subplots(1, 2, sharey=True)
         panels = (("area_mm2", 1.0, "area, mm²"), ("energy_per_image_j", 1e6, "energy per image, µJ"))
         for axes, (name, factor, label) in zip(grid, panels, strict=True):
-            for best, colour, text in ((False, GREY, "beaten by another"), (True, BLUE, "not beaten")):
-                chosen = [result for result in results if result["best"] is best]
-                x = [factor * result[name] for result in chosen]
-                values = [100 * np.array(result["accuracy"]) for result in chosen]
-                mean = np.array([v.mean() for v in values])
+            for chosen, colour, text in (
+                ([result for result in results if not result["best"]], GREY, "beaten by another"),
+                (best, BLUE, "not beaten in accuracy, area and energy"),
+            ):
                 if not chosen:
                     continue
+                values = [100 * np.array(result["accuracy"]) for result in chosen]
+                mean = np.array([v.mean() for v in values])
+                x = [factor * result[name] for result in chosen]
                 spread = [mean - [v.min() for v in values], [v.max() for v in values] - mean]
-                axes.errorbar(x, mean, spread, fmt="o", color=colour, markersize=5, capsize=2, label=text)
+                axes.errorbar(x, mean, spread, fmt="o", color=colour, markersize=4, capsize=2, label=text)
+            for number, result in enumerate(best, 1):
+                place = (factor * result[name], 100 * statistics.fmean(result["accuracy"]))
+                axes.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(label)
             quiet(axes)
-        _write_settings(grid[0], [result for result in results if result["best"]])
         grid[0].set_ylabel("accuracy on test images, %")
-        figure.legend(*grid[1].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        told = [f"{number}: {_settings(result)}" for number, result in enumerate(best, 1)]
+        figure.supxlabel("\n".join(told), fontsize=8, ha="left", x=0.08)
         return figure
 
 
-def _write_settings(axes: Axes, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write the settings that tell designs apart beside their points."""
-    fields = list(results[0]["settings"]) if results else []
-    for result in results:
-        text = ", ".join(str(result["settings"][field]) for field in fields)
-        place = (result["area_mm2"], 100 * statistics.fmean(result["accuracy"]))
-        axes.annotate(text, place, (5, 4), textcoords="offset points", fontsize=7)
-    axes.set_title(", ".join(fields), fontsize=8)
+def _settings(result: Mapping[str, Any]) -> str:
+    """Return the settings of a design in a line."""
+    return ", ".join(f"{field} {value}" for field, value in result["settings"].items())
