@@ -92,6 +92,8 @@ class Readout(_Section):
         adc_bits: resolution, of all layers or by layer; a layer without one gets lossless converters.
         adc_lsb: least significant bit in level steps at the read voltage, of all layers or by layer; a layer
             without one gets the smallest that spans all that its bit lines can carry, and at least 1.
+        elapsed: seconds from programming to reading, in which cells drift and relax; None = right after it.
+        temperature: in kelvin, at which that time was spent; None = the device card's.
     """
 
     dac_bits: int = Field(default=8, ge=1, le=MAX_DAC_BITS)
@@ -105,6 +107,8 @@ class Readout(_Section):
     bit_lines_per_adc: int | None = Field(default=None, ge=1)
     adc_bits: AdcBits | dict[str, AdcBits] = Field(default_factory=dict)
     adc_lsb: AdcLsb | dict[str, AdcLsb] = Field(default_factory=dict)
+    elapsed: float | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _digits_of_inputs(self) -> Self:

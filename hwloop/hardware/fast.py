@@ -180,7 +180,14 @@ class FastHardware:
         for first in range(0, len(target), _TILES):
             part = slice(first, first + _TILES)
             actual[part] = program(
-                target[part], conductance_map.card, self._seed, self._instance, name, first_tile=first
+                target[part],
+                conductance_map.card,
+                self._seed,
+                self._instance,
+                name,
+                first_tile=first,
+                elapsed=self._readout.elapsed,
+                temperature=self._readout.temperature,
             )
             solved = effective_conductance(actual[part].to(torch.float64), self._wires)
             levels[part] = solved.numpy() / conductance_map.g_step

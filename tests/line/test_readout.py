@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from device_models import load_card
 from device_models.converters import Dac, FlashAdc, RampAdc, SarAdc, Transfer, dac_codes, slices
 from device_models.crossbar import Wires, effective_conductance
 from hwloop.hardware import FastHardware, IdealHardware
@@ -240,6 +241,20 @@ def test_drivers_of_unlimited_converters_are_those_of_real_ones() -> None:
         fine.read("fc", x), free.read("fc", x), atol=0.01 * float(free.read("fc", x).abs().max())
     )
     assert not torch.allclose(ideal.read("fc", x), free.read("fc", x), rtol=0.01)
+
+
+def test_arrays_that_are_read_later_have_drifted() -> None:
+    conductance_map = map_of(random_layer(levels=15), card=load_card("pcm-joshi"))
+
+    def programmed(**times: float) -> torch.Tensor:
+        done = FastHardware(NO_WIRES, Readout.model_validate(times), seed=1).program(conductance_map)
+        assert done.layers["fc"].actual is not None
+        return done.layers["fc"].actual
+
+    minute, year = programmed(elapsed=60.0), programmed(elapsed=3e7)
+    assert 0.2 < float(year.sum() / minute.sum()) < 0.8
+    with pytest.raises(ValueError, match="no retention section"):
+        programmed(elapsed=60.0, temperature=400.0)
 
 
 @pytest.mark.parametrize(
