@@ -244,7 +244,7 @@ def test_drivers_of_unlimited_converters_are_those_of_real_ones() -> None:
 
 
 def test_arrays_that_are_read_later_have_drifted() -> None:
-    conductance_map = map_of(random_layer(levels=15), card=load_card("pcm-joshi"))
+    conductance_map = map_of(random_layer(levels=15), card=load_card("pcm-nandakumar"))
 
     def programmed(**times: float) -> torch.Tensor:
         done = FastHardware(NO_WIRES, Readout.model_validate(times), seed=1).program(conductance_map)
