@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from device_models.effects import TelegraphNoise
 
@@ -134,7 +134,11 @@ def _second_differences(cost, x: Array, h: float = 1e-3) -> Array:  # type: igno
 
 
 def _pool(values: Sequence[Array], covariances: Sequence[Array], period: float) -> list[Fitted]:
-    """Average over traces, weighed by their information, of amplitude, time_high and time_low."""
+    """Average over traces, weighed by their information, of amplitude, time_high and time_low.
+
+    Traces that differ by more than their errors (beyond the 95 % point of chi squared) widen the interval.
+    To widen it by every scatter above its mean would make it too wide: half of all sets have one by chance.
+    """
     pooled = []
     for name, unit, k in (("amplitude", "1", 0), ("time_high", "s", 2), ("time_low", "s", 3)):
         logs, weights = [], []
@@ -150,9 +154,9 @@ def _pool(values: Sequence[Array], covariances: Sequence[Array], period: float) 
             logs.append(log)
             weights.append(1 / max(slope**2 * covariance[k, k], 1e-12))
         mean, error = np.average(logs, weights=weights), 1 / math.sqrt(sum(weights))
-        if len(logs) > 2:
-            scatter = float(np.sum(np.array(weights) * (np.array(logs) - mean) ** 2)) / (len(logs) - 1)
-            error *= math.sqrt(max(scatter, 1.0))
+        scatter = float(np.sum(np.array(weights) * (np.array(logs) - mean) ** 2))
+        if len(logs) > 2 and scatter > chi2.ppf(0.95, len(logs) - 1):
+            error *= math.sqrt(scatter / (len(logs) - 1))
         pooled.append(
             Fitted(name, math.exp(mean), math.exp(mean - 1.96 * error), math.exp(mean + 1.96 * error), unit)
         )
