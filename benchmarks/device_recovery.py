@@ -39,6 +39,7 @@ def fitted(effect: str, table: Measurement) -> list[Fitted]:
         "programming error": lambda t: [fit_programming_error(t, degree=2, held_out=False)],
         "stuck cells": lambda t: [fit_stuck(t)],
         "variation": lambda t: [fit_variation(t)],
+        "variation over wafers": lambda t: [fit_variation(t)],
         "read noise": fit_read_noise,
         "telegraph noise": lambda t: [fit_telegraph(t)[0]],
         "drift": fit_drift,
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--effect", choices=list(MAKERS), nargs="*", default=list(MAKERS))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'effect':18} {'parameter':18} {'clean':>7} {'dirty':>7}   95 % intervals that hold the truth, %")
+    print(f"{'effect':21} {'parameter':18} {'clean':>7} {'dirty':>7}   95 % intervals that hold the truth, %")
     for effect in options.effect:
         started = time.perf_counter()
         held: dict[str, list[int]] = {}
@@ -83,10 +84,10 @@ def main() -> None:
                     counts[column] += name in found and found[name].low <= value <= found[name].high
         for name, counts in held.items():
             clean, dirty_part = (100 * c / options.sets for c in counts)
-            print(f"{effect:18} {name:18} {clean:7.1f} {dirty_part:7.1f}")
+            print(f"{effect:21} {name:18} {clean:7.1f} {dirty_part:7.1f}")
         total = [100 * sum(c[k] for c in held.values()) / options.sets / len(held) for k in (0, 1)]
         seconds = time.perf_counter() - started
-        print(f"{effect:18} {'all':18} {total[0]:7.1f} {total[1]:7.1f}   {seconds:.0f} s", flush=True)
+        print(f"{effect:21} {'all':18} {total[0]:7.1f} {total[1]:7.1f}   {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

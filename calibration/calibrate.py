@@ -159,6 +159,11 @@ def _joined(tables: Sequence[Measurement]) -> Measurement:
     """One table from several of a kind: devices of each file are its own."""
     if len(tables) == 1:
         return tables[0]
+    unknown = [t for t in tables if "wafer" not in t.columns]
+    if 0 < len(unknown) < len(tables):
+        raise MeasurementError(
+            f"{unknown[0].source}: no column 'wafer', but other files have it; give it in all or in none"
+        )
     shared = set.intersection(*(set(t.columns) for t in tables)) | {"device"}
     columns: dict[str, list[Any]] = {name: [] for name in shared}
     last = 0.0

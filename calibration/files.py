@@ -55,6 +55,7 @@ def _read_csv(path: Path) -> Measurement:
         raise MeasurementError(f"{path}: no line with the names of the columns")
     rows = list(csv.reader(lines[first:]))
     columns = _csv_columns(path, facts["kind"], rows[0], rows[1:], first + 2)
+    _one_wafer(str(path), facts.get("wafer"), facts["kind"], columns)
     return Measurement(facts["kind"], columns, _temperature(path, facts, columns), str(path))
 
 
@@ -91,6 +92,19 @@ def _csv_columns(
                     f"{path}: column {names[column]!r}, row {k + 1} is {text!r}, which is no number"
                 ) from None
     return {name: values[:, k] * scales[k] for k, name in enumerate(names)}
+
+
+def _one_wafer(where: str, value: object, kind: str, columns: dict[str, Array]) -> None:
+    """Add the column ``wafer`` of a table that says once which wafer all of it is from."""
+    if value is None or "wafer" not in KINDS[kind].optional:
+        return
+    if "wafer" in columns:
+        raise MeasurementError(f"{where}: wafer is there as a column and for the whole table; keep one")
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise MeasurementError(f"{where}: wafer is {value!r}; give its number") from None
+    columns["wafer"] = np.full(len(next(iter(columns.values()), ())), number)
 
 
 def _temperature(path: Path, facts: dict[str, str], columns: dict[str, Array]) -> float:
@@ -146,6 +160,7 @@ def _read_group(path: Path, name: str, group: h5py.Group) -> Measurement:
         if unit is None:
             raise MeasurementError(f"{place}: has no attribute unit; give it, such as {wanted[column]!r}")
         columns[column] = data[()].astype(np.float64) * unit_scale(str(unit), wanted[column], place)
+    _one_wafer(where, group.attrs.get("wafer"), kind, columns)
     temperature = group.attrs.get("temperature_kelvin")
     if temperature is None and "temperature" in columns and columns["temperature"].size:
         temperature = columns["temperature"].min()

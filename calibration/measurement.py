@@ -34,7 +34,7 @@ class Kind:
 
 _NAMES = {"device": "1", "array": "1"}
 KINDS: Mapping[str, Kind] = {
-    "levels": Kind({"target": "S", "conductance": "S"}, _NAMES | {"elapsed": "s"}),
+    "levels": Kind({"target": "S", "conductance": "S"}, _NAMES | {"wafer": "1", "elapsed": "s"}),
     "write-verify": Kind({"target": "S", "conductance": "S", "pulses": "1", "passed": "1"}, _NAMES),
     "read-noise": Kind({"time": "s", "conductance": "S"}, _NAMES),
     "retention": Kind({"device": "1", "time": "s", "temperature": "K", "conductance": "S"}, {"array": "1"}),
@@ -122,6 +122,8 @@ def check(table: Measurement) -> None:
         _sweeps(table)
     if table.kind == "read-noise":
         _rising_time(table)
+    if "wafer" in table.columns:
+        _one_place(table)
     _plausible(table)
 
 
@@ -154,6 +156,23 @@ def _rising_time(table: Measurement) -> None:
             row = int(rows[int(np.argmax(steps <= 0)) + 1])
             raise MeasurementError(
                 f"{table.source}: column 'time', row {row + 1} is not later than the one before"
+            )
+
+
+def _one_place(table: Measurement) -> None:
+    """A device lies in one array of one wafer."""
+    if "device" not in table.columns:
+        return
+    for name in ("wafer", "array"):
+        if name not in table.columns:
+            continue
+        _, first, owner = np.unique(table["device"], return_index=True, return_inverse=True)
+        same = table[name] == table[name][first][owner]
+        if not same.all():
+            row = int(np.argmin(same))
+            raise MeasurementError(
+                f"{table.source}: column {name!r}, row {row + 1}: device {table['device'][row]:g} was in "
+                f"another {name} before; give every device a number of its own, across arrays and wafers"
             )
 
 

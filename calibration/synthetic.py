@@ -69,6 +69,22 @@ def variation(seed: int, dirty: bool) -> Made:
     return _table("levels", {"target": np.full(g.shape, 20e-6), "conductance": g, "array": array}), truth
 
 
+def wafers(seed: int, dirty: bool) -> Made:
+    """12 wafers of 6 arrays of 10 devices, each written 4 times: 6 %, 4 %, 8 % and 3 %, in that order."""
+    rng = stream(seed, "synthetic", "wafers")
+    truth = {"between_wafers": 0.06, "between_arrays": 0.04, "between_devices": 0.08, "between_cycles": 0.03}
+    shape = (12, 6, 10, 4)
+    total: Array = np.zeros(shape)
+    for k, sigma in enumerate(truth.values()):
+        total = total + sigma * rng.standard_normal((*shape[: k + 1], *[1] * (3 - k)))
+    g = (20e-6 * np.exp(total)).reshape(-1, 4)
+    if dirty:
+        _spoil(g, rng, 0.1e-6, 100e-6)
+    wafer, array = (np.broadcast_to(np.indices((12, 6))[k][..., None, None], shape) for k in (0, 1))
+    places = {"wafer": wafer.reshape(-1, 4), "array": array.reshape(-1, 4)}
+    return _table("levels", {"target": np.full(g.shape, 20e-6), "conductance": g, **places}), truth
+
+
 def read_noise(seed: int, dirty: bool) -> Made:
     """8 traces of 2048 readings: 0.5 % white and 0.15 % of 1/f noise."""
     rng = stream(seed, "synthetic", "read noise")
@@ -202,6 +218,7 @@ MAKERS: Mapping[str, Callable[[int, bool], Made]] = {
     "programming error": levels,
     "stuck cells": stuck,
     "variation": variation,
+    "variation over wafers": wafers,
     "read noise": read_noise,
     "telegraph noise": telegraph,
     "drift": drift,

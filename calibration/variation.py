@@ -1,4 +1,4 @@
-"""Variation between arrays, devices and cycles, from levels that were written again and again."""
+"""Variation between wafers, arrays, devices and cycles, from levels that were written again and again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ _FAR = 5.0  # robust standard deviations beyond which a reading or device is lef
 
 
 def fit_variation(table: Measurement) -> Fit | None:
-    """Split the spread of ln(conductance / target) into arrays, devices and cycles; None if nothing repeats.
+    """Split the spread of ln(conductance / target) into its levels; None if nothing repeats.
 
-    Nested analysis of variance with Satterthwaite's intervals (Biometrics Bull. 2, 1946). Devices that do not
-    follow their targets, and readings and devices far from the others, are left out before.
+    The levels are wafers, arrays, devices and cycles, each within the one before. Nested analysis of variance
+    with Satterthwaite's intervals (Biometrics Bull. 2, 1946). Devices that do not follow their targets, and
+    readings and devices far from the others, are left out before.
 
     Args:
-        table: of kind levels with a column ``device``; ``array`` too, or that level is not identified.
+        table: of kind levels with a column ``device``; ``array`` and ``wafer`` too, or those levels are not
+            identified. Arrays of different wafers may have the same numbers.
     """
     states, _ = stuck_devices(table)
     use = (table["target"] > 0) & (table["conductance"] > 0) & (states[table.device] == 0)
@@ -35,10 +37,10 @@ def fit_variation(table: Measurement) -> Fit | None:
     if np.unique(pairs, axis=1).shape[1] > 0.6 * pairs.shape[1]:
         return None  # cells were written to other targets, not again to the same
     ratio = np.log(table["conductance"][use] / table["target"][use])
-    array = table.columns["array"][use] if "array" in table.columns else np.zeros(len(ratio))
+    places = [table.columns.get(name, np.zeros(len(table)))[use] for name in ("wafer", "array")]
     keep = _without_outliers(ratio, device)
-    ratio, device, array = ratio[keep], device[keep], array[keep]
-    means, sizes, owners = _by(ratio, device, array)
+    ratio, device, place = ratio[keep], device[keep], np.stack(places)[:, keep]
+    means, sizes, places_of = _by(ratio, device, place)
     if len(means) < 5 or sizes.mean() < 2:
         return None
     within = float(
@@ -46,22 +48,16 @@ def fit_variation(table: Measurement) -> Fit | None:
     )
     spent = int(sizes.sum() - len(means))
     parts = [_component("between_cycles", [(1.0, within / spent, spent)])]
-    repeats = len(sizes) / float((1 / sizes).sum())
-    names, owner = np.unique(owners, return_inverse=True)
-    per_array = np.bincount(owner)
-    centre = np.bincount(owner, means) / per_array
-    freedom = len(means) - len(names)
+    repeats = _harmonic(sizes)
+    arrays, owner = np.unique(places_of, axis=1, return_inverse=True)
+    centre, per_array = _means(means, owner)
+    freedom = len(means) - len(centre)
     between = float(((means - centre[owner]) ** 2).sum()) / freedom
     cycle_part = (-1 / repeats, within / spent, spent)
     parts.append(_component("between_devices", [(1.0, between, freedom), cycle_part]))
-    notes: tuple[str, ...] = ("variation between arrays: measure five arrays or more, in a column 'array'",)
-    if len(names) >= 5:
-        size = len(per_array) / float((1 / per_array).sum())
-        of_arrays = float(centre.var(ddof=1))
-        parts.append(
-            _component("between_arrays", [(1.0, of_arrays, len(names) - 1), (-1 / size, between, freedom)])
-        )
-        notes = ()
+    device_part = (-1 / _harmonic(per_array), between, freedom)
+    more, notes = _above_devices(centre, arrays[0], device_part, "wafer" in table.columns)
+    parts += more
     source = f"{table.source}: {len(means)} devices, {len(ratio)} readings"
     by_name = {p.name: p for p in parts}
     fields = {
@@ -70,6 +66,8 @@ def fit_variation(table: Measurement) -> Fit | None:
         else figure(0.0, "1", "not identified: too few arrays")
         for name in ("between_arrays", "between_devices", "between_cycles")
     }
+    if wafers := by_name.get("between_wafers"):
+        fields["between_wafers"] = figure(wafers.value, "1", source, (wafers.high - wafers.low) / 3.92)
     effect = Variation.model_validate({"form": "log-normal", **fields})
     rejected = int((table["target"] > 0).sum()) - len(ratio)
     return Fit("variation", effect, tuple(parts), source, len(ratio), rejected, notes=notes)
@@ -102,11 +100,47 @@ def _without_outliers(ratio: Array, device: np.ndarray) -> np.ndarray:
     return (np.abs(robust_scores(residual)) < _FAR) & ~np.isin(device, odd)
 
 
-def _by(ratio: Array, device: np.ndarray, array: Array) -> tuple[Array, Array, Array]:
-    """Mean and count of readings, and array, of each device."""
+def _above_devices(
+    centre: Array, wafer: Array, device_part: tuple[float, float, int], given: bool
+) -> tuple[list[Fitted], tuple[str, ...]]:
+    """Components of arrays and wafers, from the mean and the wafer of each array; and what is not identified.
+
+    A level is identified by four degrees of freedom: five arrays, or five wafers. With too few arrays of one
+    wafer (one of each, say), the two levels cannot be told apart, and all is taken as from arrays.
+    """
+    note = "variation between wafers: measure five wafers or more, in a column 'wafer'"
+    _, owner = np.unique(wafer, return_inverse=True)
+    if given and len(centre) - len(np.unique(owner)) < 4:
+        note = "variation between wafers is in that between arrays: measure two arrays or more of each wafer"
+        owner = np.zeros(len(centre), dtype=np.int64)
+    of_wafer, per_wafer = _means(centre, owner)
+    freedom = len(centre) - len(of_wafer)
+    notes = (note,) if given and len(of_wafer) < 5 else ()
+    if freedom < 4:
+        return [], ("variation between arrays: measure five arrays or more, in a column 'array'", *notes)
+    of_arrays = float(((centre - of_wafer[owner]) ** 2).sum()) / freedom
+    parts = [_component("between_arrays", [(1.0, of_arrays, freedom), device_part])]
+    if given and len(of_wafer) >= 5:
+        squares = float(of_wafer.var(ddof=1))
+        array_part = (-1 / _harmonic(per_wafer), of_arrays, freedom)
+        parts.append(_component("between_wafers", [(1.0, squares, len(of_wafer) - 1), array_part]))
+    return parts, notes
+
+
+def _by(ratio: Array, device: np.ndarray, place: Array) -> tuple[Array, Array, Array]:
+    """Mean and count of readings, and place (wafer, array), of each device."""
     _, first, where = np.unique(device, return_index=True, return_inverse=True)
-    sizes = np.bincount(where).astype(float)
-    return np.bincount(where, ratio) / sizes, sizes, array[first]
+    return *_means(ratio, where), place[:, first]
+
+
+def _means(values: Array, owner: np.ndarray) -> tuple[Array, Array]:
+    """Mean and count of the values of each owner."""
+    counts = np.bincount(owner).astype(float)
+    return np.bincount(owner, values) / counts, counts
+
+
+def _harmonic(counts: Array) -> float:
+    return len(counts) / float((1 / counts).sum())
 
 
 def _component(name: str, squares: list[tuple[float, float, int]]) -> Fitted:

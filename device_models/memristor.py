@@ -31,7 +31,8 @@ def program(
     order: programming error or write-verify, variation, drift or relaxation until ``elapsed``, stuck cells.
     It ends not below 0. A cell that is not formed conducts nothing. Every tile and every effect draws
     from a stream of its own, so the result does not depend on which tiles are programmed together, and
-    an effect that is added to a card changes no draw of the others.
+    an effect that is added to a card changes no draw of the others. A tile is an array of its own; all tiles
+    of all layers of an instance are on one wafer.
 
     Args:
         target: target conductances in siemens, ``[tiles, ...]``.
@@ -60,6 +61,8 @@ def program(
     for tile, wanted in enumerate(target):
 
         def draws(effect: str, index: int = first_tile + tile) -> np.random.Generator:
+            if effect == "wafer":
+                return stream(seed, effect, instance)
             return stream(seed, effect, instance, layer, index)
 
         g = wanted.to(torch.float64).numpy(force=True)
@@ -75,7 +78,8 @@ def program_cells(
     Args:
         g: targets, 0 for absent cells.
         card: with its parameters drawn; see :meth:`DeviceCard.drawn`.
-        draws: gives the random generator of an effect by its name.
+        draws: gives the random generator of an effect by its name; that of "wafer" is one for all cells of
+            an instance.
         elapsed: seconds since programming at the card's temperature; None is right after it.
 
     Raises:
@@ -92,7 +96,7 @@ def program_cells(
             "calibrate one from measured levels"
         )
     if card.variation is not None:
-        g = g * card.variation.factors(g.shape, draws("devices"), draws("cycles"))
+        g = g * card.variation.factors(g.shape, draws("devices"), draws("cycles"), draws("wafer"))
     if elapsed is not None:
         if card.drift is not None:
             g = card.drift.after(g, elapsed, draws("drift"))

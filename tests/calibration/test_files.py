@@ -87,6 +87,36 @@ def test_bad_csv_is_named_with_what_would_do(tmp_path: Path, text: str, message:
         calibrate(read_measurements(csv(tmp_path, text)), "x")
 
 
+def test_a_whole_table_may_be_of_one_wafer(tmp_path: Path) -> None:
+    heading = LEVELS.replace("298 K\n", "298 K\n# wafer: 3\n")
+    (table,) = read_measurements(csv(tmp_path, heading + "1,10,9.9e-6\n2,20,2.1e-5\n"))
+    assert table["wafer"].tolist() == [3, 3]
+    plain = MAKERS["variation"](1, False)[0]
+    write_measurements(tmp_path / "m.h5", {"t": plain})
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        file["t"].attrs["wafer"] = 5
+    (read,) = read_measurements(tmp_path / "m.h5")
+    assert set(read["wafer"]) == {5.0}
+    with pytest.raises(MeasurementError, match=r"levels.csv: wafer is 'W3'; give its number"):
+        read_measurements(csv(tmp_path, heading.replace("wafer: 3", "wafer: W3") + "1,10,9.9e-6\n"))
+    with pytest.raises(MeasurementError, match="as a column and for the whole table; keep one"):
+        read_measurements(csv(tmp_path, heading.replace("device,", "wafer,device,") + "1,1,10,9.9e-6\n"))
+
+
+def test_wafers_must_be_known_for_all_files_and_devices() -> None:
+    table = MAKERS["variation over wafers"](1, False)[0]
+    unknown = Measurement("levels", MAKERS["variation"](1, False)[0].columns, 298.0, "plain.csv")
+    with pytest.raises(MeasurementError, match=r"plain.csv: no column 'wafer', but other files have it"):
+        calibrate([table, unknown], "x")
+    device = np.array([1.0, 1.0, 2.0, 2.0])
+    columns = {"device": device, "target": np.full(4, 1e-5), "conductance": np.full(4, 1e-5)}
+    places = {"wafer": np.array([1.0, 1.0, 2.0, 2.0]), "array": np.array([1.0, 1.0, 1.0, 2.0])}
+    with pytest.raises(
+        MeasurementError, match=r"column 'array', row 4: device 2 was in another array before"
+    ):
+        Measurement("levels", columns | places, 298.0, "x.csv")
+
+
 def iv(voltages: list[float]) -> Measurement:
     v = np.array(voltages)
     return Measurement("iv", {"voltage": v, "current": 1e-5 * v}, 298.0, "sweep.csv")

@@ -16,6 +16,7 @@ from calibration.read_noise import fit_reads
 from calibration.result import Fit
 from calibration.robust import stuck_devices
 from calibration.synthetic import MAKERS
+from calibration.telegraph import _pool
 from calibration.trains import PLAIN, Train, fit_trains
 from calibration.variation import fit_variation, without_devices
 from calibration.write_verify import fit_write_verify
@@ -26,6 +27,7 @@ FITS = {
     "programming error": lambda t: [fit_programming_error(t, degree=2, held_out=False)],
     "stuck cells": lambda t: [fit_stuck(t)],
     "variation": lambda t: [fit_variation(t)],
+    "variation over wafers": lambda t: [fit_variation(t)],
     "read noise": fit_reads,
     "telegraph noise": fit_reads,
     "drift": fit_drift,
@@ -120,10 +122,85 @@ def test_levels_at_other_targets_are_no_repetition() -> None:
     assert fit_variation(MAKERS["programming error"](1, False)[0]) is None
 
 
+def test_intervals_of_wafers_hold_the_truth() -> None:
+    held = []
+    for seed in range(20, 32):
+        table, truth = MAKERS["variation over wafers"](seed, False)
+        found = {p.name: p for p in fit_variation(table).parameters}
+        assert found.keys() == truth.keys()
+        held.append([found[name].low <= value <= found[name].high for name, value in truth.items()])
+    assert (np.sum(held, axis=0) >= 9).all()
+    assert np.mean(held) >= 0.88
+
+
+def test_wafers_of_a_table_come_into_the_card() -> None:
+    table, _ = MAKERS["variation over wafers"](1, False)
+    variation = calibrate([table], "x").card.variation
+    assert variation.between_wafers.value == pytest.approx(0.06, rel=0.6)
+    assert variation.between_wafers.standard_error > 0
+
+
+def chosen(table: Measurement, rows: np.ndarray, *, without: tuple[str, ...] = ()) -> Measurement:
+    columns = {n: c[rows] for n, c in table.columns.items() if n not in without}
+    return Measurement("levels", columns, 298.0, "test")
+
+
+def test_without_wafers_nothing_is_said_of_them() -> None:
+    table, _ = MAKERS["variation"](1, False)
+    plain = fit_variation(table)
+    one_wafer = Measurement("levels", {**table.columns, "wafer": np.ones(len(table))}, 298.0, "synthetic")
+    known = fit_variation(one_wafer)
+    assert plain.effect.between_wafers is None
+    assert plain.notes == ()
+    assert known.parameters == plain.parameters
+    assert known.notes == ("variation between wafers: measure five wafers or more, in a column 'wafer'",)
+
+
+def test_arrays_of_different_wafers_may_have_the_same_numbers() -> None:
+    table, _ = MAKERS["variation over wafers"](1, False)
+    numbered = Measurement(
+        "levels", {**table.columns, "array": table["array"] + 6 * table["wafer"]}, 298.0, "t"
+    )
+    assert fit_variation(numbered).parameters == fit_variation(table).parameters
+
+
+def test_few_wafers_leave_arrays_within_them() -> None:
+    table, _ = MAKERS["variation over wafers"](1, False)
+    fit = fit_variation(chosen(table, table["wafer"] < 3))
+    arrays = next(p for p in fit.parameters if p.name == "between_arrays")
+    assert arrays.low < 0.04 < arrays.high
+    assert fit.effect.between_wafers is None
+    assert "five wafers or more" in fit.notes[0]
+
+
+def test_one_array_of_each_wafer_does_not_tell_them_apart() -> None:
+    table, _ = MAKERS["variation over wafers"](1, False)
+    first = table["array"] == 0
+    fit = fit_variation(chosen(table, first))
+    alone = fit_variation(chosen(table, first, without=("array",)))
+    assert "measure two arrays or more of each wafer" in fit.notes[0]
+    assert fit.effect.between_wafers is None
+    assert fit.parameters == alone.parameters
+    arrays = next(p for p in fit.parameters if p.name == "between_arrays")
+    assert arrays.low < np.hypot(0.06, 0.04) < arrays.high
+
+
 def test_telegraph_noise_is_not_taken_for_flicker_noise() -> None:
     fits = {fit.section: fit for fit in fit_reads(MAKERS["telegraph noise"](1, False)[0])}
     assert set(fits) == {"read_noise", "telegraph_noise"}
     assert fits["read_noise"].effect.value == pytest.approx(0.01, rel=0.03)
+
+
+def test_only_traces_that_differ_widen_an_interval() -> None:
+    covariance = np.diag([1e-4, 1e-4, 1e-4, 1e-4])
+
+    def pooled(offsets: list[float]) -> float:
+        values = [np.array([0.05 * np.exp(0.01 * z), 0.01, 0.03, 0.08]) for z in offsets]
+        amplitude = _pool(values, [covariance] * len(values), 1e-3)[0]
+        return float(np.log(amplitude.high / amplitude.low)) / 3.92 * np.sqrt(len(values)) / 0.01
+
+    assert pooled([1.4, -1.4, 0.0, 1.4, -1.4]) == pytest.approx(1)  # scatter 7.8, of 9.5 allowed
+    assert pooled([4.0, -4.0, 0.0, 4.0, -4.0]) == pytest.approx(4)
 
 
 def test_white_noise_alone_is_said_to_be_alone() -> None:

@@ -55,9 +55,9 @@ def rng(name: str = "a") -> np.random.Generator:
 @pytest.mark.parametrize("form", ["log-normal", "normal"])
 def test_each_level_of_variation_has_its_own_spread(form: str) -> None:
     effect, shape = variation(form), (400, 30, 30)
-    drawn = effect.factors(shape, rng(), rng("b"))
+    drawn = effect.factors(shape, rng(), rng("b"), rng("w"))
     total = np.log(drawn) if form == "log-normal" else drawn - 1
-    again = effect.factors(shape, rng(), rng("c"))
+    again = effect.factors(shape, rng(), rng("c"), rng("w"))
     cycle = (np.log(again) if form == "log-normal" else again - 1) - total
     arrays = total.mean((1, 2))
     assert arrays.std() == pytest.approx(0.1, rel=4 / np.sqrt(2 * 400))
@@ -67,13 +67,63 @@ def test_each_level_of_variation_has_its_own_spread(form: str) -> None:
 
 
 def test_neighbours_are_correlated_by_their_distance_and_others_are_not() -> None:
-    drawn = np.log(variation(arrays=0, cycles=0, length=4).factors((300, 40, 40), rng(), rng("b")))
+    effect = variation(arrays=0, cycles=0, length=4)
+    drawn = np.log(effect.factors((300, 40, 40), rng(), rng("b"), rng("w")))
     assert drawn.std() == pytest.approx(0.2, rel=0.02)
     for rows, cols in ((1, 0), (0, 1), (2, 3), (6, 0)):
         one, other = drawn[:, : 40 - rows, : 40 - cols], drawn[:, rows:, cols:]
         correlation = np.corrcoef(one.ravel(), other.ravel())[0, 1]
         assert correlation == pytest.approx(np.exp(-(rows + cols) / 4), abs=0.02)
     assert abs(np.corrcoef(drawn[0].ravel(), drawn[1].ravel())[0, 1]) < 0.2
+
+
+def on_wafers(form: str = "log-normal", wafers: float | None = 0.1, error: float | None = None) -> DeviceCard:
+    """A card of one percent of variation below the wafer."""
+    spread = variation(form, 0.01, 0.01, 0.01).model_dump()
+    if wafers is not None:
+        spread["between_wafers"] = figure(wafers, error=error)
+    return DeviceCard.model_validate(load_card("ideal").model_dump() | {"version": 2, "variation": spread})
+
+
+def test_all_arrays_of_an_instance_are_on_one_wafer() -> None:
+    target = torch.full((3, 8, 8), 20e-6, dtype=torch.float64)
+    for instance in (0, 1):
+        shares = [
+            program(target, on_wafers(), 1, instance, layer)
+            / program(target, on_wafers(wafers=None), 1, instance, layer)
+            for layer in ("fc1", "fc2")
+        ]
+        factor = float(shares[0][0, 0, 0])
+        assert factor != 1
+        assert all(torch.allclose(share, torch.full_like(share, factor), rtol=1e-12) for share in shares)
+    wafers = [float(program(target, on_wafers(), 1, k, "fc1").mean()) for k in (0, 1, 1)]
+    assert wafers[1] == wafers[2] != wafers[0]
+
+
+@pytest.mark.parametrize("form", ["log-normal", "normal"])
+def test_wafers_have_their_own_spread(form: str) -> None:
+    target = torch.full((1, 1, 1), 20e-6, dtype=torch.float64)
+    plain, card = on_wafers(form, 0.0), on_wafers(form)
+    drawn = np.array([[float(program(target, c, 1, k, "fc")) for c in (plain, card)] for k in range(1500)])
+    wafers = (
+        np.log(drawn[:, 1] / drawn[:, 0]) if form == "log-normal" else (drawn[:, 1] - drawn[:, 0]) / 20e-6
+    )
+    assert wafers.std() == pytest.approx(0.1, rel=4 / np.sqrt(2 * 1500))
+    assert abs(wafers.mean()) < 4 * 0.1 / np.sqrt(1500)
+    assert abs(np.corrcoef(wafers, drawn[:, 0])[0, 1]) < 4 / np.sqrt(1500)
+
+
+def test_a_card_without_wafers_draws_as_one_where_they_are_alike() -> None:
+    target = torch.full((2, 8, 8), 20e-6, dtype=torch.float64)
+    without, alike = on_wafers(wafers=None), on_wafers(wafers=0.0)
+    assert torch.equal(program(target, without, 1, 0, "fc"), program(target, alike, 1, 0, "fc"))
+    one, other = (on_wafers(error=0.05).drawn(1, k).variation.between_wafers.value for k in (0, 1))
+    assert one != other
+
+
+def test_a_spread_between_wafers_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="between_wafers must lie between 0 and 3"):
+        on_wafers(wafers=3.5)
 
 
 # Write-verify, stuck cells
