@@ -141,11 +141,11 @@ def form_bands(
 
 
 class _Order:
-    """Bit lines in two halves of whole vector registers, padded with zeros: noise is drawn in pairs."""
+    """Bit lines in two halves, padded with zeros to whole vector registers: noise is drawn in pairs."""
 
     def __init__(self, count: int) -> None:
         self._half = -(-count // 2)
-        self._padding = -self._half % LANES
+        self._padding = -self._half % (LANES // 2)
         self.width = 2 * (self._half + self._padding)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
