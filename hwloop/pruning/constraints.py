@@ -58,7 +58,13 @@ class Blocks:
     cols: int = 64
 
     def project(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Keep the blocks of largest norm."""
+        """Keep the blocks of largest norm; again as long as lines that became empty move the grid."""
+        while not torch.equal(kept := self._without_least(matrix), matrix):
+            matrix = kept
+        return matrix
+
+    def _without_least(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Return the matrix without all blocks but those of largest norm, on the grid that it has now."""
         row_index = matrix.any(1).nonzero()[:, 0]
         col_index = matrix.any(0).nonzero()[:, 0]
         compact = matrix[row_index][:, col_index]

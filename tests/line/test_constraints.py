@@ -69,6 +69,13 @@ def test_levels_are_nearest_among_all_levels_and_zero_stays_zero(matrix, scale, 
     torch.testing.assert_close((projected - matrix).abs(), expected)
 
 
+def test_blocks_are_counted_on_the_grid_that_dropped_lines_leave():
+    matrix = torch.zeros(4, 6, dtype=torch.float64)
+    matrix[0, 1], matrix[0, 2], matrix[2, 3], matrix[3, 0] = 1, 1, 1, 2
+    once = Blocks(2, 2, 2).project(matrix)
+    torch.testing.assert_close(Blocks(2, 2, 2).project(once), once)
+
+
 @settings(deadline=None)
 @given(MATRICES, st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 def test_projecting_twice_changes_nothing(matrix, filters, rows, blocks):
