@@ -23,10 +23,10 @@ from rich.table import Table
 
 from device_models import DeviceCard, load_card
 from device_models.crossbar import Wires
+from device_models.files import write_atomically
 from hwloop.adc import CALIBRATION_IMAGES, Ranges
 from hwloop.datasets import load_dataset
 from hwloop.evaluation import evaluate_instances
-from hwloop.files import write_atomically
 from hwloop.hardware import FastHardware
 from hwloop.line import make_wires
 from hwloop.mapping import ConductanceMap, read_map

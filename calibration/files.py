@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
+
+from device_models.files import replacing
 
 from .measurement import KINDS, Array, Measurement, MeasurementError, unit_scale
 
@@ -171,21 +170,11 @@ def _read_group(path: Path, name: str, group: h5py.Group) -> Measurement:
 
 def write_measurements(path: str | Path, tables: dict[str, Measurement]) -> None:
     """Write tables to an HDF5 file in SI units, atomically; one group for each, by its name."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".h5", dir=path.parent)
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-            for name, table in tables.items():
-                group = file.create_group(name)
-                group.attrs["kind"], group.attrs["temperature_kelvin"] = table.kind, table.temperature
-                units = {**KINDS[table.kind].columns, **KINDS[table.kind].optional}
-                for column, values in table.columns.items():
-                    group.create_dataset(column, data=values).attrs["unit"] = units[column]
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        for name, table in tables.items():
+            group = file.create_group(name)
+            group.attrs["kind"], group.attrs["temperature_kelvin"] = table.kind, table.temperature
+            units = {**KINDS[table.kind].columns, **KINDS[table.kind].optional}
+            for column, values in table.columns.items():
+                group.create_dataset(column, data=values).attrs["unit"] = units[column]

@@ -12,7 +12,7 @@ from torch import nn
 from device_models.crossbar import Wires
 from hwloop.hardware import FastHardware, network_from_map, on_hardware
 from hwloop.line import adc_counts
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, exact_adc_bits, full_scale, resolution
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, exact_adc_bits, largest_sums, resolution
 from hwloop.recipe import Readout
 from hwloop.training import accuracy
 
@@ -71,29 +71,29 @@ def lossless_need(
     """
     if not on_off > 1:
         raise ValueError(f"on_off must be above 1, not {on_off}")
-    plain = readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}, "subtraction": "digital"})
+    plain = readout.lossless.model_copy(update={"subtraction": "digital"})
     levels = conductance_map.card.levels
     return {name: _need(layer, levels, plain, on_off) for name, layer in conductance_map.layers.items()}
 
 
 def _need(layer: LayerMap, levels: int, readout: Readout, on_off: float) -> LayerNeed:
-    digit = readout.dac_bits if readout.accumulation == "analog" else readout.bits_per_cycle
+    digit, rows_at_once = readout.bits_per_conversion, readout.rows_at_once
     steps = (1 << digit) - 1
-    spans = full_scale(layer, levels, readout)
     used = layer.col_index[:, None, None, :] != UNUSED_LINE
-    exact = exact_adc_bits(layer, digit, readout.rows_at_once) * used
-    rows = (layer.row_index != UNUSED_LINE).sum(1).clamp(max=readout.rows_at_once or layer.codes.shape[3])
-    silent = (rows[:, None, None, None] - (layer.codes != 0).sum(3)).clamp(min=0) * used
-    leakage = float(silent.max()) * steps * levels / on_off if layer.tiles else 0.0
-    sums = layer.codes.sum(3, dtype=torch.int64) * steps
-    most = float((sums + silent * (steps * levels / on_off)).max()) if layer.tiles else 0.0
+    leak = levels / on_off
+    silent = layer.codes == 0
+
+    def most(cells: torch.Tensor) -> float:
+        return max([0.0, *(largest_sums(layer, cells, rows_at_once) * used).flatten().tolist()])
+
+    largest = steps * most(torch.where(silent, leak, layer.codes.double()))
     return LayerNeed(
         tiles=layer.tiles,
-        conducting=int(spans.max()) // (levels * steps) if layer.tiles else 0,
-        formula=int(resolution(layer, levels, readout).bits.max()) if layer.tiles else 1,
-        exact=exact,
-        leakage=leakage,
-        with_leakage=max(1, int(most + 0.5).bit_length()),
+        conducting=int(most((~silent).to(torch.int64))),
+        formula=max(1, resolution(layer, levels, readout).widest),
+        exact=exact_adc_bits(layer, digit, rows_at_once) * used,
+        leakage=steps * most(silent * leak),
+        with_leakage=max(1, int(largest + 0.5).bit_length()),
     )
 
 
@@ -123,15 +123,14 @@ class Ranges:
         images: torch.Tensor,
     ) -> None:
         self._digit_bits, levels = readout.bits_per_cycle, conductance_map.card.levels
-        lossless = readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
-        fine = readout.model_copy(update={"adc_bits": {}, "adc_lsb": _FINE})
+        fine = readout.lossless.model_copy(update={"adc_lsb": _FINE})
         hardware = FastHardware(wires, fine, seed=seed, instance="adc ranges")
         hardware.program(conductance_map)
         self._counts = adc_counts(net, conductance_map, hardware, images)
         self._bottoms, self.lossless_bits = {}, {}
         for name, layer in conductance_map.layers.items():
             self._bottoms[name] = max([0, *resolution(layer, levels, fine).bottom.tolist()])
-            self.lossless_bits[name] = max([1, *resolution(layer, levels, lossless).bits.tolist()])
+            self.lossless_bits[name] = max(1, resolution(layer, levels, readout.lossless).widest)
 
     def best_lsb(self, layer: str, bits: int) -> float:
         """Return the least significant bit, in level steps, for ``bits``; 1 if they lose nothing."""

@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from device_models.files import write_atomically
 from device_models.random import stream_key
-from hwloop.files import write_atomically
 
 CrossbarLayer = nn.Linear | nn.Conv2d
 

@@ -121,6 +121,16 @@ class Readout(_Section):
         """Cycles in which the bits of an input are applied."""
         return -(-self.dac_bits // self.bits_per_cycle)
 
+    @property
+    def bits_per_conversion(self) -> int:
+        """Input bits that one conversion tells of."""
+        return self.dac_bits if self.accumulation == "analog" else self.bits_per_cycle
+
+    @property
+    def lossless(self) -> Self:
+        """The same with converters that lose nothing."""
+        return self.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
+
 
 class HardwareChoice(Readout):
     """The arrays: device card, size, wires, and how they are read."""

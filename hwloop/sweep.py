@@ -27,10 +27,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from device_models.files import write_atomically
 from hwloop.adc import CALIBRATION_IMAGES, Ranges
 from hwloop.cost import chip_facts, estimate, load_cost_card
 from hwloop.evaluation import evaluate_instances
-from hwloop.files import write_atomically
 from hwloop.hardware import FastHardware
 from hwloop.line import Run, RunFolder, load_inputs, walk
 from hwloop.line.stations import map_from_codes, put_on_codes
@@ -92,7 +92,7 @@ class Design:
     @property
     def name(self) -> str:
         """Short name that no other settings have."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+        return _name(self.settings)
 
 
 def designs(recipe: Recipe, axes: Sequence[Axis]) -> list[Design]:
@@ -153,7 +153,7 @@ def sweep(
     left = [design for design in chosen if not _result(out, design).exists()]
     for done, _ in enumerate(_finished(executor, evaluate_design, [(design, out) for design in left]), 1):
         progress.update(done / len(left), f"{done} of {len(left)}")
-    results = [json.loads(_result(out, design).read_text("utf-8")) for design in chosen]
+    results = [_read(_result(out, design)) for design in chosen]
     failed = sum("error" in result for result in results)
     progress.end(f"{len(results)} evaluated" + (f", {failed} failed" if failed else ""))
     mark_best(results)
@@ -195,7 +195,7 @@ def evaluate_design(design: Design, out: Path) -> None:
 def _evaluate(design: Design, out: Path) -> dict[str, Any]:
     recipe, choice = design.recipe, design.recipe.hardware
     run, weights = _run(out, recipe), _weights(out, _way(recipe))
-    inputs, held = run.inputs, json.loads((weights / "result.json").read_text("utf-8"))
+    inputs, held = run.inputs, _read(weights / "result.json")
     net, conductance_map = map_from_codes(run, weights, held)
     if isinstance(choice.adc_bits, int) and choice.adc_lsb == {}:
         images = inputs.dataset.train_x[:CALIBRATION_IMAGES]
@@ -217,8 +217,7 @@ def _evaluate(design: Design, out: Path) -> dict[str, Any]:
         "accuracy": accuracies,
         "accuracy_ideal": held["accuracy"],
         "adc_bits": {
-            name: max([0, *resolution(layer, levels, readout).bits.tolist()])
-            for name, layer in conductance_map.layers.items()
+            name: resolution(layer, levels, readout).widest for name, layer in conductance_map.layers.items()
         },
         "tiles": conductance_map.tiles,
         "arrays": conductance_map.arrays,
@@ -253,7 +252,7 @@ def _bind(out: Path, recipe: Recipe, axes: Sequence[Axis]) -> None:
     }
     path = out / "sweep.json"
     if path.exists():
-        if json.loads(path.read_text("utf-8")) != identity:
+        if _read(path) != identity:
             raise SweepError(f"{out}: holds another sweep; use another folder")
     elif out.is_dir() and any(out.iterdir()):
         raise SweepError(f"{out}: not empty, and not the folder of a sweep; use another folder")
@@ -268,8 +267,12 @@ def _run(out: Path, recipe: Recipe) -> Run:
 
 def _way(recipe: Recipe) -> str:
     """Name of a way of holding weights."""
-    choices = {field: getattr(recipe.hardware, field) for field in HOLDING}
-    return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:16]
+    return _name({field: getattr(recipe.hardware, field) for field in HOLDING})
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    """Short name for settings that no others have."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _weights(out: Path, way: str) -> Path:
@@ -278,3 +281,12 @@ def _weights(out: Path, way: str) -> Path:
 
 def _result(out: Path, design: Design) -> Path:
     return out / "designs" / f"{design.name}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a file of the sweep holds."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise SweepError(f"{path}: damaged ({error}); delete it and sweep again") from error
+    return found

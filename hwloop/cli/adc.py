@@ -110,8 +110,8 @@ def _search(
 
 
 def _write_recipe(choice: Recipe, found: Choice, out: Path) -> None:
-    from hwloop.files import write_atomically
-    from hwloop.report import to_toml
+    from device_models.files import write_atomically
+    from device_models.toml import to_toml
 
     hardware = choice.hardware.model_copy(update={"adc_bits": found.bits, "adc_lsb": found.lsb})
     recipe = choice.model_copy(update={"hardware": hardware})

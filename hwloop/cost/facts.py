@@ -173,14 +173,13 @@ def layer_facts(
     mask = torch.block_diag(*[torch.ones(height, matrix_shape[1] // groups)] * groups)
     readout = readout or Readout()
     most = min(given for given in (height, cells_per_column, readout.rows_at_once) if given is not None)
-    digit = readout.dac_bits if readout.accumulation == "analog" else readout.bits_per_cycle
     sign = readout.subtraction == "analog"
     return LayerFacts(
         tiles=tuple(
             TileFacts(
                 len(rows),
                 len(cols),
-                lossless_bits(min(len(rows), most), levels, digit) + sign,
+                lossless_bits(min(len(rows), most), levels, readout.bits_per_conversion) + sign,
                 _index_bits(rows, cols, matrix_shape),
             )
             for rows, cols in tile_lines(mask, array_shape, groups)

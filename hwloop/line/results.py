@@ -23,7 +23,7 @@ from hwloop.line.how import how_obtained
 from hwloop.line.inputs import make_wires
 from hwloop.line.run_folder import RunFolder
 from hwloop.line.walk import STATIONS
-from hwloop.mapping import ConductanceMap, LayerMap, read_map, resolution, tile_count
+from hwloop.mapping import ConductanceMap, LayerMap, Resolution, read_map, resolution, tile_count
 from hwloop.recipe import Readout
 from hwloop.report import AdcHistogram, ReportData, worst_voltage_loss, write_report, write_summary
 from hwloop.report.summary import (
@@ -81,8 +81,8 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
     recipe, found = folder.recipe, {name: folder.result(name) for name in STATIONS}
     errors = found["evaluate_after"]["layer_errors"]
     levels = conductance_map.card.levels
-    bits = {n: resolution(layer, levels, recipe.hardware).bits for n, layer in conductance_map.layers.items()}
-    layers = {name: _layer(layer, errors[name], bits[name]) for name, layer in conductance_map.layers.items()}
+    adcs = {n: resolution(layer, levels, recipe.hardware) for n, layer in conductance_map.layers.items()}
+    layers = {name: _layer(layer, errors[name], adcs[name]) for name, layer in conductance_map.layers.items()}
     seconds = {name: found[name]["seconds"] for name in STATIONS}
     return Summary(
         seed=recipe.seed,
@@ -104,7 +104,7 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
         ),
         adc=Adc(
             bits_per_layer={name: layer.adc_bits for name, layer in layers.items()},
-            bits_per_tile={name: found_bits.tolist() for name, found_bits in bits.items()},
+            bits_per_tile={name: resolved.bits.tolist() for name, resolved in adcs.items()},
         ),
         spice=_spice(found["verify"]),
         cost=_cost(conductance_map, found["map"]["vectors"], recipe.hardware),
@@ -115,7 +115,7 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
     )
 
 
-def _layer(layer: LayerMap, read_error: float, adc_bits: torch.Tensor) -> Layer:
+def _layer(layer: LayerMap, read_error: float, adcs: Resolution) -> Layer:
     rows, cols = layer.matrix_shape
     shape = (layer.codes.shape[-2], layer.codes.shape[-1])
     group = torch.ones(rows // layer.groups, cols // layer.groups)
@@ -128,7 +128,7 @@ def _layer(layer: LayerMap, read_error: float, adc_bits: torch.Tensor) -> Layer:
         weights_kept=int(torch.count_nonzero(layer.mask)),
         tiles_dense=tile_count(dense, shape, layer.groups),
         tiles_kept=layer.tiles,
-        adc_bits=int(adc_bits.max()) if layer.tiles else 0,
+        adc_bits=adcs.widest,
         read_error=read_error,
     )
 
@@ -179,9 +179,9 @@ def _spice(found: dict[str, Any]) -> Spice:
 
 
 def _cost(conductance_map: ConductanceMap, vectors: dict[str, int], readout: Readout) -> Cost:
-    card, lossless = load_cost_card(), readout.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
+    card = load_cost_card()
     facts = chip_facts(conductance_map, vectors, readout)
-    dense = dense_facts(conductance_map, vectors, lossless)
+    dense = dense_facts(conductance_map, vectors, readout)
     chips = estimate_by_law(facts, card, readout)
     chip = chips[card.default_adc_law]
     whole = chip.total

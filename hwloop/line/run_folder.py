@@ -24,7 +24,7 @@ import calibration
 import device_models
 import hwloop
 import spice_netlists
-from hwloop.files import write_atomically
+from device_models.files import write_atomically
 from hwloop.recipe import Recipe
 
 FORMAT = "hwloop-run-1"

@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from device_models.files import write_atomically
 from hwloop.evaluation import evaluate_instances
-from hwloop.files import write_atomically
 from hwloop.hardware import FastHardware, IdealHardware, calibrate_inputs, network_from_map, on_hardware
 from hwloop.line.inputs import Inputs
 from hwloop.line.observe import adc_counts, layer_errors

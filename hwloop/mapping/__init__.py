@@ -23,6 +23,7 @@ from .mapfile import write_map as write_map
 from .resolution import Resolution as Resolution
 from .resolution import exact_adc_bits as exact_adc_bits
 from .resolution import full_scale as full_scale
+from .resolution import largest_sums as largest_sums
 from .resolution import resolution as resolution
 from .resolution import tile_adc_bits as tile_adc_bits
 from .tiles import assemble as assemble

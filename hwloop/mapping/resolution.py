@@ -31,6 +31,11 @@ class Resolution:
     bipolar: bool
 
     @property
+    def widest(self) -> int:
+        """Bits of the layer's widest converter; 0 if it has no tiles."""
+        return max([0, *self.bits.tolist()])
+
+    @property
     def bottom(self) -> torch.Tensor:
         """Code that stands for no current, int64 ``[tiles]``."""
         return 2 ** (self.bits - 1) if self.bipolar else torch.zeros_like(self.bits)
@@ -57,20 +62,20 @@ def resolution(layer: LayerMap, levels: int, readout: Readout) -> Resolution:
         raise ValueError(
             f"layer {layer.name}: analog subtraction needs two polarities; read offset arrays digitally"
         )
-    spans = full_scale(layer, levels, readout)
     bits, lsb = _of(readout.adc_bits, layer.name), _of(readout.adc_lsb, layer.name)
-    if lsb is None:
-        top = None if bits is None else max(1, (1 << (bits - bipolar)) - 1)
-        lsb = 1.0 if top is None else max([1.0, *(spans / top).tolist()])
-    plain = readout.bits_per_cycle == 1 and readout.rows_at_once is None and readout.accumulation == "digital"
-    if lsb == 1 and bits is None and plain:
-        needed = layer.adc_bits.to(torch.int64) + bipolar
+    plain = readout.bits_per_conversion == 1 and readout.rows_at_once is None
+    if plain and bits is None and lsb in (None, 1.0):
+        lsb, needed = 1.0, layer.adc_bits.to(torch.int64) + bipolar  # as the map has them
     else:
+        spans = full_scale(layer, levels, readout)
+        if lsb is None:
+            top = None if bits is None else max(1, (1 << (bits - bipolar)) - 1)
+            lsb = 1.0 if top is None else max([1.0, *(spans / top).tolist()])
         needed = _bit_length(torch.round(spans / lsb).to(torch.int64)) + bipolar
     found = Resolution(lsb, needed if bits is None else needed.clamp(max=bits), bipolar)
-    if len(found.bits) and int(found.bits.max()) > MAX_BITS:
+    if found.widest > MAX_BITS:
         raise ValueError(
-            f"layer {layer.name}: its ADCs would need {int(found.bits.max())} bits, at most {MAX_BITS} are "
+            f"layer {layer.name}: its ADCs would need {found.widest} bits, at most {MAX_BITS} are "
             f"possible; give adc_bits, or read fewer rows or bits at once"
         )
     return found
@@ -81,15 +86,28 @@ def full_scale(layer: LayerMap, levels: int, readout: Readout) -> torch.Tensor:
 
     Source: TinyADC (DATE 2021): l cells that conduct in a bit line, each at its highest level.
     """
-    digit = readout.dac_bits if readout.accumulation == "analog" else readout.bits_per_cycle
-    conducting = (layer.codes != 0).flatten(1, 2)  # [tiles, arrays, rows, cols]
-    used = layer.row_index != UNUSED_LINE
-    group = (used.cumsum(1) - 1) // (readout.rows_at_once or layer.codes.shape[-2])
-    most = torch.zeros(layer.tiles, dtype=torch.int64)
-    for number in range(int(group.max()) + 1 if group.numel() else 0):
-        together = (used & (group == number))[:, None, :, None]
-        most = torch.maximum(most, (conducting & together).sum(2).amax((1, 2)))
-    return most * (levels * ((1 << digit) - 1))
+    most = largest_sums(layer, (layer.codes != 0).to(torch.int64), readout.rows_at_once)
+    return most.amax((1, 2, 3)) * (levels * ((1 << readout.bits_per_conversion) - 1))
+
+
+def largest_sums(layer: LayerMap, cells: torch.Tensor, rows_at_once: int | None) -> torch.Tensor:
+    """Return the largest sum of a figure of the cells that each bit line can give in one cycle.
+
+    Args:
+        layer: the layer.
+        cells: the figure, not negative, ``[tiles, polarity, slice, rows, cols]``.
+        rows_at_once: used word lines that are driven in one cycle, in groups of neighbours of which the worst
+            decides; None = all.
+
+    Returns:
+        ``[tiles, polarity, slice, cols]``, in the dtype of ``cells``.
+    """
+    most = torch.zeros(cells.shape[:3] + cells.shape[4:], dtype=cells.dtype)
+    for tile, block in enumerate(cells):
+        used = (layer.row_index[tile] != UNUSED_LINE).nonzero()[:, 0]
+        for group in used.split(rows_at_once or max(1, len(used))):
+            torch.maximum(most[tile], block[:, :, group].sum(dim=2), out=most[tile])
+    return most
 
 
 def tile_adc_bits(codes: torch.Tensor, levels: int) -> torch.Tensor:
@@ -129,11 +147,7 @@ def exact_adc_bits(layer: LayerMap, dac_slice: int = 1, rows_at_once: int | None
     """
     if dac_slice < 1 or (rows_at_once is not None and rows_at_once < 1):
         raise ValueError(f"dac_slice and rows_at_once are at least 1, not {dac_slice} and {rows_at_once}")
-    most = torch.zeros(layer.codes.shape[:3] + layer.codes.shape[4:], dtype=torch.int64)
-    for tile, cells in enumerate(layer.codes):
-        used = (layer.row_index[tile] != UNUSED_LINE).nonzero()[:, 0]
-        for group in used.split(rows_at_once or max(1, len(used))):
-            torch.maximum(most[tile], cells[:, :, group].sum(dim=2), out=most[tile])
+    most = largest_sums(layer, layer.codes.to(torch.int64), rows_at_once)
     # The exponent of a whole number as a float is its length in binary.
     bits = torch.frexp((most * ((1 << dac_slice) - 1)).to(torch.float64)).exponent
     return bits.to(torch.int64).clamp(min=1)

@@ -13,4 +13,3 @@ from .summary import Summary as Summary
 from .summary import SummaryError as SummaryError
 from .summary import read_summary as read_summary
 from .summary import write_summary as write_summary
-from .toml import to_toml as to_toml

@@ -5,13 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter
 
 from calibration import Calibration, Fit, card_text, verdict
-from hwloop.files import write_atomically
-from hwloop.report.style import BLUE, GREY, MUTED, ORANGE, drawing, new_figure, quiet, to_svg
+from device_models.files import write_atomically
+from hwloop.report.style import (
+    BLUE,
+    GREY,
+    MUTED,
+    ORANGE,
+    drawing,
+    new_figure,
+    page_environment,
+    quiet,
+    to_svg,
+)
 
 DOTS = 4000  # of a figure; more only make the page large
 
@@ -23,13 +32,7 @@ def write_calibration_page(calibration: Calibration, path: Path) -> None:
 
 def render_calibration(calibration: Calibration) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("hwloop.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     drawn = {fit.section: fit_figure(fit) for fit in calibration.fits if fit.curve is not None}
     return environment.get_template("calibration.html").render(
         c=calibration,

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from hwloop.files import write_atomically
+from device_models.files import write_atomically
 from hwloop.report.style import BLUE, GREY, INK, ORANGE, SERIES, drawing, new_figure, quiet
 
 if TYPE_CHECKING:

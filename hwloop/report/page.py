@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hwloop.files import write_atomically
+from device_models.files import write_atomically
+from device_models.toml import to_toml
 from hwloop.mapping import ConductanceMap
 from hwloop.report import figures, tiles
 from hwloop.report.readout import AdcHistogram, VoltageLoss
+from hwloop.report.style import page_environment
 from hwloop.report.summary import Spread, Summary
-from hwloop.report.toml import to_toml
 from hwloop.training import EpochRecord
 
 
@@ -53,13 +53,7 @@ def render(data: ReportData) -> str:
     }
     if data.records:
         drawn["learning"] = figures.learning_figure(data.records)
-    environment = Environment(
-        loader=PackageLoader("hwloop.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters.update(
         percent=percent, spread=spread, count=count, engineering=engineering, power_of_ten=power_of_ten,
         duration=duration,

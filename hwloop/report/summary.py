@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hwloop.files import write_atomically
+from device_models.files import write_atomically
 
 FIGURES = (
     "accuracy.dense",

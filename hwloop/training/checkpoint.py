@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from hwloop.files import write_atomically
+from device_models.files import write_atomically
 
 FORMAT = "hwloop-checkpoint-1"
 

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from device_models.toml import to_toml
 from hwloop.line import make_wires
 from hwloop.mapping import read_map
 from hwloop.recipe import Recipe, load_recipe
 from hwloop.report import AdcHistogram, ReportData, Summary, SummaryError, read_summary, worst_voltage_loss
 from hwloop.report.page import engineering, power_of_ten, render
 from hwloop.report.summary import FIGURES, Spread
-from hwloop.report.toml import to_toml
 from hwloop.training import EpochRecord
 
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "use"}
