@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import torch
 
+from hwloop.mapping import ConductanceMap, LayerMap
+
 Programmed = TypeVar("Programmed")
+
+
+def layers_to_program(conductance_map: ConductanceMap, layers: Collection[str] | None) -> dict[str, LayerMap]:
+    """Return the layers of a map that are to be programmed, in the order of the network; None = all.
+
+    Raises:
+        ValueError: if the map has no such layer.
+    """
+    if layers is None:
+        return conductance_map.layers
+    if unknown := set(layers) - conductance_map.layers.keys():
+        raise ValueError(
+            f"no layer {min(unknown)!r} in the map, so it cannot be programmed; "
+            f"there are {', '.join(conductance_map.layers)}"
+        )
+    return {name: layer for name, layer in conductance_map.layers.items() if name in layers}
 
 
 def programmed_layer(layers: Mapping[str, Programmed], name: str) -> Programmed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from device_models.card import DeviceCard
 from device_models.converters import Dac, UniformAdc, dac_codes, slices
+from device_models.converters.bank import MAX_BITS
 from device_models.crossbar import Wires, effective_conductance
 from device_models.memristor import program, read_noise_variance
 from device_models.random import stream_key
@@ -24,7 +25,8 @@ from hwloop.hardware.bit_serial import (
     read_bands,
     standard_normals,
 )
-from hwloop.hardware.checks import check_inputs, programmed_layer
+from hwloop.hardware.checks import check_inputs, layers_to_program, programmed_layer
+from hwloop.hardware.protocol import Capabilities
 from hwloop.mapping import ConductanceMap, LayerMap, assemble, line_weights, resolution
 from hwloop.recipe import Readout
 
@@ -111,20 +113,33 @@ class FastHardware:
             **{f"{name}_ohm": _describe(figure) for name, figure in figures.items()},
         }
 
-    def program(self, conductance_map: ConductanceMap) -> ConductanceMap:
+    @property
+    def capabilities(self) -> Capabilities:
+        """Arrays of any size, and the widest converters that its readout allows."""
+        bits = self._readout.adc_bits
+        return Capabilities(adc_bits=(bits if isinstance(bits, int) else MAX_BITS) if self._adc else None)
+
+    def program(
+        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
+    ) -> ConductanceMap:
         """Draw the devices of this instance and solve every tile; see :class:`~hwloop.hardware.Hardware`.
+
+        A layer that is programmed again is on the same devices, and its reads are counted anew.
 
         Raises:
             ValueError: naming the layer, if its converters cannot be built or their codes are too long to
                 add up.
         """
-        self._card, self._layers = conductance_map.card.name, {}
+        chosen = layers_to_program(conductance_map, layers)
+        self._card = conductance_map.card.name
+        if layers is None:
+            self._layers = {}
         programmed = {}
-        for name, layer in conductance_map.layers.items():
+        for name, layer in chosen.items():
             actual, levels = self._program_tiles(name, conductance_map)
             programmed[name] = replace(layer, actual=actual)
             self._layers[name] = self._lay_out(programmed[name], levels, conductance_map)
-        return replace(conductance_map, layers=programmed)
+        return replace(conductance_map, layers=conductance_map.layers | programmed)
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Read ``inputs``; see :class:`~hwloop.hardware.Hardware`.

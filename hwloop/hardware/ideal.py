@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
 
 from device_models.card import DeviceCard
-from hwloop.hardware.checks import check_inputs, programmed_layer
+from hwloop.hardware.checks import check_inputs, layers_to_program, programmed_layer
+from hwloop.hardware.protocol import Capabilities
 from hwloop.mapping import ConductanceMap, LayerMap, assemble, decode
 
 
@@ -26,17 +28,26 @@ class IdealHardware:
         """What is read."""
         return {"backend": "ideal", "simulated": True}
 
-    def program(self, conductance_map: ConductanceMap) -> ConductanceMap:
+    @property
+    def capabilities(self) -> Capabilities:
+        """Whatever a map asks for."""
+        return Capabilities()
+
+    def program(
+        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
+    ) -> ConductanceMap:
         """Take the targets as programmed; see :class:`~hwloop.hardware.Hardware`."""
-        self._matrices = {
+        chosen = layers_to_program(conductance_map, layers)
+        matrices = {
             name: weight_matrix(layer, conductance_map.card).to(torch.float32)
-            for name, layer in conductance_map.layers.items()
+            for name, layer in chosen.items()
         }
-        layers = {
+        self._matrices = matrices if layers is None else self._matrices | matrices
+        programmed = {
             name: replace(layer, actual=conductance_map.target(name).to(torch.float32))
-            for name, layer in conductance_map.layers.items()
+            for name, layer in chosen.items()
         }
-        return replace(conductance_map, layers=layers)
+        return replace(conductance_map, layers=conductance_map.layers | programmed)
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Multiply; see :class:`~hwloop.hardware.Hardware`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +62,16 @@ class SpiceHardware(FastHardware):
         """What is read."""
         return {**super().identity, "backend": "spice"}
 
-    def program(self, conductance_map: ConductanceMap) -> ConductanceMap:
+    def program(
+        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
+    ) -> ConductanceMap:
         """Draw the devices of this instance and have ngspice solve every array.
 
         Raises:
             SpiceError: if ngspice is missing or cannot solve an array; the message names the array.
             ValueError: as the fast simulator.
         """
-        return super().program(conductance_map)
+        return super().program(conductance_map, layers)
 
     def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
         actual, levels = super()._program_tiles(name, conductance_map)

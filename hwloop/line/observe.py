@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
 
-from hwloop.hardware import FastHardware, Hardware, network_from_map, on_hardware
+from hwloop.hardware import Capabilities, FastHardware, Hardware, network_from_map, on_hardware
 from hwloop.hardware.ideal import weight_matrix
 from hwloop.mapping import ConductanceMap
 
@@ -28,9 +28,16 @@ class Tap:
         """See :class:`~hwloop.hardware.Hardware`."""
         return self._hardware.identity
 
-    def program(self, conductance_map: ConductanceMap) -> ConductanceMap:
+    @property
+    def capabilities(self) -> Capabilities:
         """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.program(conductance_map)
+        return self._hardware.capabilities
+
+    def program(
+        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
+    ) -> ConductanceMap:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        return self._hardware.program(conductance_map, layers)
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """See :class:`~hwloop.hardware.Hardware`."""

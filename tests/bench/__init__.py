@@ -1,0 +1,1 @@
+"""Hardware over the wire, from a record and from files."""
