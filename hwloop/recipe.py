@@ -24,9 +24,15 @@ class _Section(BaseModel):
 
 
 class Network(_Section):
-    """Which network, and weights to start from (empty: train it)."""
+    """Which network, and weights to start from (empty: train it).
 
-    factory: str = Field(default="hwloop.networks:lenet", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    ``package.module:factory[layer=rank,...]`` is that factory's network with some layers as low-rank factors.
+    """
+
+    factory: str = Field(
+        default="hwloop.networks:lenet",
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*(\[[\w.]+=[0-9]{1,9}(,[\w.]+=[0-9]{1,9})*\])?$",
+    )
     weights: str = ""
 
 

@@ -1,0 +1,113 @@
+"""Which layers of a network go onto crossbars, and in what form.
+
+GEMM form of a layer: a matrix ``[rows, cols]`` with one row for each input (word line) and one column for
+each output (bit line). Row ``(c * kh + y) * kw + x`` of a convolution is input channel ``c`` and kernel
+position ``y, x``, the order of :func:`torch.nn.functional.unfold`. Grouped convolutions are block diagonal.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+CrossbarLayer = nn.Linear | nn.Conv2d
+
+# Layers with parameters that work on one value, or one channel, at a time: digital logic does them.
+DIGITAL_LAYERS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.LayerNorm,
+    nn.PReLU,
+)
+
+
+class NetworkError(ValueError):
+    """A network or a weights file that cannot be used; the message names the layer or the file."""
+
+
+def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
+    """Return the layers that go onto crossbars, by dotted name, in the order in which they are defined.
+
+    Raises:
+        NetworkError: naming every layer that has weights of a kind that no station knows.
+    """
+    layers: dict[str, CrossbarLayer] = {}
+    faults: list[str] = []
+    for name, module in net.named_modules():
+        # A subclass may compute something else with its weights, so the class itself must match.
+        if type(module) is nn.Linear or type(module) is nn.Conv2d:
+            layers[name] = module
+            if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+                faults.append(f"{name} (padding_mode {module.padding_mode!r})")
+        elif not isinstance(module, DIGITAL_LAYERS) and any(True for _ in module.parameters(recurse=False)):
+            faults.append(f"{name or 'the network itself'} ({type(module).__name__})")
+    if faults:
+        raise NetworkError(
+            f"unsupported layers: {', '.join(faults)}; crossbars hold Linear and Conv2d with zero padding"
+        )
+    if not layers:
+        raise NetworkError("the network has no Linear or Conv2d layer")
+    owners: dict[int, str] = {}
+    for name, layer in layers.items():
+        other = owners.setdefault(id(layer.weight), name)
+        if other != name:
+            raise NetworkError(
+                f"{other} and {name} share one weight; crossbar layers must each have their own"
+            )
+    return layers
+
+
+def to_matrix(layer: CrossbarLayer, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Return a layer's weight in GEMM form, ``[rows, cols]``; differentiable.
+
+    Args:
+        layer: the layer.
+        weight: another tensor in the shape of the layer's weight, such as a gradient, to use instead.
+    """
+    weight = layer.weight if weight is None else weight
+    if isinstance(layer, nn.Linear):
+        return weight.T
+    blocks = weight.reshape(layer.groups, layer.out_channels // layer.groups, -1).transpose(1, 2)
+    return torch.block_diag(*blocks) if layer.groups > 1 else blocks[0]
+
+
+def from_matrix(layer: CrossbarLayer, matrix: torch.Tensor) -> torch.Tensor:
+    """Return the weight of ``layer`` whose GEMM form is ``matrix``: the inverse of :func:`to_matrix`.
+
+    Entries outside the blocks of a grouped convolution are ignored. Differentiable.
+    """
+    if isinstance(layer, nn.Linear):
+        return matrix.T.contiguous()
+    rows, cols = matrix.shape[0] // layer.groups, matrix.shape[1] // layer.groups
+    blocks = [matrix[i * rows : (i + 1) * rows, i * cols : (i + 1) * cols].T for i in range(layer.groups)]
+    return torch.cat(blocks).reshape(layer.weight.shape)
+
+
+def record_inputs(net: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Run ``net`` on ``x`` and return what reaches each crossbar layer, by name.
+
+    A layer that runs more than once gets its inputs joined along the batch; one that never runs is absent.
+    """
+    seen: dict[str, list[torch.Tensor]] = {}
+    layers = crossbar_layers(net)
+
+    def keep(name: str, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen.setdefault(name, []).append(inputs[0].detach())
+
+    handles = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: keep(name, inputs))
+        for name, layer in layers.items()
+    ]
+    training = net.training
+    try:
+        net.eval()
+        with torch.no_grad():
+            net(x)
+    finally:
+        net.train(training)
+        for handle in handles:
+            handle.remove()
+    return {name: torch.cat(seen[name]) for name in layers if name in seen}
