@@ -7,11 +7,14 @@ cut in four steps:
    array share it; otherwise each group is cut on its own, because a tile across groups would hold mostly
    cells that no group uses.
 2. Rows and columns without a nonzero code are left out.
-3. The rows that remain are cut into bands of at most as many rows as the array has word lines.
-4. Columns that are empty within a band are left out, the others are packed into tiles of at most as many
-   columns as the array has bit lines, and rows that are empty within a tile are left out of it.
+3. The rows that remain are cut into bands of at most as many rows as the array has word lines. Columns that
+   are empty within a band are left out, the others are packed into tiles of at most as many columns as the
+   array has bit lines, and rows that are empty within a tile are left out of it.
+4. Where that takes fewer tiles, the columns of higher bands that need the same rows share a tile instead
+   (:mod:`hwloop.mapping.packing`).
 
-Every nonzero code lies in exactly one cell, and the lines of a tile keep the order of the matrix.
+Every nonzero code lies in exactly one cell, no two tiles cross at the same entry of the matrix, and the lines
+of a tile keep the order of the matrix.
 """
 
 from __future__ import annotations
@@ -22,9 +25,7 @@ import numpy as np
 import torch
 
 from .conductance_map import UNUSED_LINE
-
-Lines = tuple[np.ndarray, np.ndarray]
-"""Matrix rows and matrix columns of one tile, both ascending."""
+from .packing import Lines, pack
 
 
 def tile_count(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1) -> int:
@@ -45,7 +46,9 @@ def tile_lines(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1
     """Return the matrix rows and columns of every tile; arguments and errors as in :func:`tile_count`."""
     used = _checked(mask, array_shape, groups)
     return [
-        lines for bundle in _bundles(used, array_shape, groups) for lines in _cut(used, *bundle, array_shape)
+        (rows[tile_rows], cols[tile_cols])
+        for rows, cols in _bundles(used, array_shape, groups)
+        for tile_rows, tile_cols in pack(used[np.ix_(rows, cols)], rows, array_shape[0], array_shape)
     ]
 
 
@@ -136,15 +139,3 @@ def _bundles(used: np.ndarray, array_shape: tuple[int, int], groups: int) -> Ite
         else:
             rows, cols = np.concatenate([rows, group_rows]), np.concatenate([cols, group_cols])
     yield rows, cols
-
-
-def _cut(
-    used: np.ndarray, rows: np.ndarray, cols: np.ndarray, array_shape: tuple[int, int]
-) -> Iterator[Lines]:
-    """Yield the tiles of one matrix without empty lines (steps 3 and 4)."""
-    for top in range(0, len(rows), array_shape[0]):
-        band = rows[top : top + array_shape[0]]
-        band_cols = cols[used[np.ix_(band, cols)].any(axis=0)]
-        for left in range(0, len(band_cols), array_shape[1]):
-            tile_cols = band_cols[left : left + array_shape[1]]
-            yield band[used[np.ix_(band, tile_cols)].any(axis=1)], tile_cols
