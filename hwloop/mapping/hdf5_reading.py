@@ -17,6 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from device_models.hdf5_screen import ScreenError, screen
+
 from .map_errors import MAX_CHUNK_BYTES, NAME, MapProblemError, guarded
 
 MAX_ATTRIBUTE_BYTES = 1 << 16
@@ -38,9 +40,18 @@ def opening(path: str | Path) -> Iterator[SafeGroup]:
     path = Path(path)
     with guarded(str(path)):
         size = _check_file(path)
+        _screen(path)
         # The file is never changed in place, so no lock is needed (and read-only media grant none).
         with h5py.File(path, "r", locking=False) as file:
             yield SafeGroup(file, str(path), size)
+
+
+def _screen(path: Path) -> None:
+    """Raise unless another process has walked the file's structures and lived."""
+    try:
+        screen(path)
+    except ScreenError as error:
+        raise MapProblemError(str(error)) from error
 
 
 def _check_file(path: Path) -> int:

@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from device_models.hdf5_screen import reason
+
 NAME = re.compile(r"\w[\w.-]{0,199}")
 """Names of layers and data sets: no path, no control characters."""
 MAX_CHUNK_BYTES = 1 << 26
@@ -45,13 +47,4 @@ def guarded(where: str, fault: str = "damaged") -> Iterator[None]:
     except MapProblemError as error:
         raise MapFileError(f"{where}: {error}") from error
     except _FAULTS as error:
-        raise MapFileError(f"{where}: {fault} ({_reason(error)})") from error
-
-
-def _reason(error: BaseException) -> str:
-    """Return the cause in a few words, without what the HDF5 library wraps around it."""
-    text = getattr(error, "strerror", None) or str(error.args[0] if error.args else "")
-    quoted = re.search(r"error message = '([^']*)'", text)
-    wrapped = re.fullmatch(r"(?:Unable to|Can't) [^(]*\((.*)\)", text)
-    found = quoted or wrapped
-    return " ".join((found.group(1) if found else text).split())[:160] or type(error).__name__
+        raise MapFileError(f"{where}: {fault} ({reason(error)})") from error
