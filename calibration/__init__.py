@@ -6,10 +6,10 @@ from .calibrate import verdict as verdict
 from .card_file import card_text as card_text
 from .card_file import write_card as write_card
 from .files import read_measurements as read_measurements
-from .files import write_measurements as write_measurements
 from .measurement import KINDS as KINDS
 from .measurement import Measurement as Measurement
 from .measurement import MeasurementError as MeasurementError
+from .measurement_hdf5 import write_measurements as write_measurements
 from .readout import ReadoutFit as ReadoutFit
 from .readout import fit_readout as fit_readout
 from .result import Fit as Fit

@@ -29,6 +29,7 @@ from .effects import (
 from .figures import Figure as Figure
 from .figures import FigureList as FigureList
 from .figures import Kelvin, Number, Siemens, Volt
+from .files import open_regular
 from .random import stream
 
 MAX_CARD_BYTES = 1 << 20
@@ -194,14 +195,15 @@ def card_names() -> list[str]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file of at most 1 MiB; raises CardError with the file's name."""
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise CardError(f"{path}: larger than {MAX_CARD_BYTES} bytes, which no card is")
-        return tomllib.loads(path.read_text("utf-8"))
+        with open_regular(path, MAX_CARD_BYTES) as file:
+            return tomllib.load(file)
     except FileNotFoundError:
         raise CardError(f"{path}: no such file") from None
     except OSError as error:
         raise CardError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise CardError(f"{path}: not valid TOML (nested too deeply)") from None
+    except ValueError as error:
         raise CardError(f"{path}: not valid TOML ({error})") from error
 
 

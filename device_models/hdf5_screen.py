@@ -32,7 +32,7 @@ MAX_DATA_BYTES = 256 << 20
 
 
 class ScreenError(ValueError):
-    """A file that the HDF5 library does not survive or refuses; place and problem, without the file's name."""
+    """A file that the HDF5 library does not survive or refuses: place and problem, not the file's name."""
 
 
 def screen(path: str | Path, *, data: bool = False) -> None:
@@ -127,7 +127,7 @@ def _serve() -> None:
             os.write(writer, _walk_under_limits(path, seconds, data).encode()[:1000])
             os._exit(0)
         os.close(writer)
-        with open(reader, "rb") as pipe:
+        with os.fdopen(reader, "rb") as pipe:
             refusal = pipe.read().decode(errors="replace")
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         sys.stdout.buffer.write(json.dumps([status, refusal]).encode() + b"\n")

@@ -1,8 +1,6 @@
 """Networks: what of them goes onto crossbars, how they are built and kept, and those of the literature."""
 
 from .build import build_network as build_network
-from .build import load_weights as load_weights
-from .build import save_weights as save_weights
 from .factors import factor_layers as factor_layers
 from .layers import DIGITAL_LAYERS as DIGITAL_LAYERS
 from .layers import CrossbarLayer as CrossbarLayer
@@ -11,6 +9,9 @@ from .layers import crossbar_layers as crossbar_layers
 from .layers import from_matrix as from_matrix
 from .layers import record_inputs as record_inputs
 from .layers import to_matrix as to_matrix
+from .weights import digest as digest
+from .weights import load_weights as load_weights
+from .weights import save_weights as save_weights
 from .zoo import convnet as convnet
 from .zoo import lenet as lenet
 from .zoo import resnet18 as resnet18

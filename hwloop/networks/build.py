@@ -1,4 +1,4 @@
-"""Networks: how they are built from their factory, saved and loaded."""
+"""Networks: how they are built from their factory."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
-from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
-from device_models.files import write_atomically
 from device_models.random import stream_key
 
 from .factors import factor_layers
@@ -76,47 +72,3 @@ def _factory(spec: str, module_name: str, factory_name: str) -> Callable[[], obj
     except TypeError as error:
         raise NetworkError(f"network {spec!r}: the factory must need no arguments ({error})") from error
     return factory
-
-
-def save_weights(net: nn.Module, path: str | Path) -> None:
-    """Write parameters and buffers as safetensors, atomically."""
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in net.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(tensors))
-
-
-def load_weights(net: nn.Module, path: str | Path) -> None:
-    """Fill ``net`` with the weights of a safetensors file.
-
-    Raises:
-        NetworkError: if the file cannot be read or holds the weights of another network; ``net`` is
-            then as it was before.
-    """
-    try:
-        weights = safetensors.torch.load_file(str(path))
-    except FileNotFoundError:
-        raise NetworkError(f"{path}: no such file") from None
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot be read ({error})") from error
-    except safetensors.SafetensorError as error:
-        raise NetworkError(f"{path}: not a complete safetensors file ({error})") from error
-    state = net.state_dict()
-    for names, fault in ((state.keys() - weights, "lacks"), (weights.keys() - state, "does not know")):
-        if names:
-            subject = path if fault == "lacks" else f"{path}: the network"
-            raise NetworkError(f"{subject} {fault} {_some(names)}: these are weights of another network")
-    for name, value in weights.items():
-        if value.shape != state[name].shape:
-            raise NetworkError(
-                f"{path}: {name} is {list(value.shape)}, the network's is {list(state[name].shape)}"
-            )
-        if value.is_floating_point() != state[name].is_floating_point():
-            raise NetworkError(f"{path}: {name} is {value.dtype}, the network's is {state[name].dtype}")
-        if not value.isfinite().all():
-            raise NetworkError(f"{path}: {name} holds values that are not finite")
-    net.load_state_dict(weights)
-
-
-def _some(names: set[str], most: int = 4) -> str:
-    """Join the first few names."""
-    first = sorted(names)[:most]
-    return ", ".join(first) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -6,7 +6,6 @@ Both are in one file, so that they cannot be of two different epochs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,15 +22,6 @@ FORMAT = "hwloop-checkpoint-1"
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be resumed from; the message names the file and the fix."""
-
-
-def digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256, in hexadecimal, of the names and values of ``tensors``."""
-    total = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        total.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def save_checkpoint(

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from device_models.random import stream_key, torch_stream
 from hwloop.datasets import Dataset
-from hwloop.training.checkpoint import CheckpointError, digest, load_checkpoint, save_checkpoint
+from hwloop.networks import digest
+from hwloop.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 Schedule = Callable[[float], float]
 

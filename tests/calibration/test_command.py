@@ -56,4 +56,4 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert "column 'target' has no unit" in result.stderr
     assert not (tmp_path / "c.toml").exists()
     assert hwloop("calibrate", tmp_path / "m.csv", "--out", tmp_path / "c.txt").exit_code == 2
-    assert "no such" in hwloop("calibrate", tmp_path / "n.h5", "--out", tmp_path / "c.toml").stderr
+    assert "No such" in hwloop("calibrate", tmp_path / "n.h5", "--out", tmp_path / "c.toml").stderr

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hwloop.training.checkpoint import CheckpointError, digest, load_checkpoint, save_checkpoint
+from hwloop.networks import digest
+from hwloop.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from hwloop.training.fit import TrainingError, accuracy, constant, cosine, fit, one_cycle, shifted
 from tests.line.small import digits, seeded_network
 
