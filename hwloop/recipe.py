@@ -37,10 +37,20 @@ class Network(_Section):
 
 
 class Data(_Section):
-    """Which images, how many are held back for every choice made on the way, and how training moves them."""
+    """Which images, how many are held back for every choice made on the way, and how training moves them.
+
+    Attributes:
+        name: a shipped dataset, or a path to the user's own files (docs/networks.md).
+        validation: training images that are held back.
+        train_images: how many of the others to train on; None = all.
+        image_size: height and width that images of a folder are scaled and cut to; None = as they are.
+        shift: each training image is moved by up to so many pixels each way.
+    """
 
     name: str = "mnist"
     validation: int = Field(default=5000, ge=0)
+    train_images: int | None = Field(default=None, ge=1)
+    image_size: int | None = Field(default=None, ge=1, le=4096)
     shift: int = Field(default=0, ge=0, le=64)
 
 

@@ -82,12 +82,11 @@ def _search(
     instances: int,
 ) -> Choice:
     from hwloop.adc import CALIBRATION_IMAGES, Search
-    from hwloop.datasets import load_dataset
-    from hwloop.line import make_wires
+    from hwloop.line import load_images, make_wires
     from hwloop.networks import build_network
     from hwloop.recipe import RecipeError
 
-    dataset = load_dataset(choice.data.name, choice.data.validation, choice.seed)
+    dataset = load_images(choice, choice.evaluate.images)
     if not len(dataset.validation_x):
         raise RecipeError("data.validation: 0 images are held back, but bits are chosen by such images")
     with TerminalProgress() as progress:

@@ -44,9 +44,8 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Run the network of a map on simulated hardware: accuracy, and error of each layer."""
-    from hwloop.datasets import load_dataset
     from hwloop.evaluation import evaluate_instances
-    from hwloop.line import layer_errors
+    from hwloop.line import layer_errors, load_images
     from hwloop.mapping import read_map
     from hwloop.networks import build_network
     from spice_netlists import SpiceError
@@ -54,9 +53,8 @@ def simulate(
     conductance_map = read_map(maps)
     choice = recipe_of(conductance_map, maps, recipe)
     net = build_network(network_of(conductance_map, maps, network))
-    dataset = load_dataset(choice.data.name, choice.data.validation, choice.seed)
-    count = choice.evaluate.images if images is None else images
-    x, y = dataset.test_x[:count], dataset.test_y[:count]
+    dataset = load_images(choice, choice.evaluate.images if images is None else images)
+    x, y = dataset.test_x, dataset.test_y
     made: list[Hardware] = []
     with TerminalProgress() as progress:
 

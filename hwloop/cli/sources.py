@@ -41,6 +41,7 @@ def recipe_of(conductance_map: ConductanceMap, maps: Path, given: Path | None) -
     Raises:
         RecipeError: if there is no usable one.
     """
+    from hwloop.datasets import SHIPPED
     from hwloop.recipe import Recipe, RecipeError, load_recipe
 
     if given is not None:
@@ -51,8 +52,8 @@ def recipe_of(conductance_map: ConductanceMap, maps: Path, given: Path | None) -
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise RecipeError(f"{maps}: its recipe: {field}: {first['msg']}; give one with --recipe") from error
-    if recipe.data.name.endswith(".npz"):
-        raise RecipeError(f"{maps}: was made with images from a file; name them in a recipe with --recipe")
+    if recipe.data.name not in SHIPPED:
+        raise RecipeError(f"{maps}: was made with images from files; name them in a recipe with --recipe")
     if recipe.hardware.adc.kind == "measured":
         raise RecipeError(f"{maps}: was read with an ADC from a file; name it in a recipe with --recipe")
     return recipe

@@ -1,6 +1,7 @@
 """The line: its stations in order, each resumable, in the folder of a run."""
 
 from .inputs import Inputs as Inputs
+from .inputs import load_images as load_images
 from .inputs import load_inputs as load_inputs
 from .inputs import make_wires as make_wires
 from .observe import adc_counts as adc_counts

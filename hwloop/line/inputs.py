@@ -69,7 +69,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
         ValueError: a subclass that names the file, layer or field.
     """
     card = _card(recipe.hardware)
-    dataset = load_dataset(recipe.data.name, recipe.data.validation, recipe.seed)
+    dataset = load_images(recipe, recipe.evaluate.images)
     inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware), {})
     net = inputs.network()
     layers = crossbar_layers(net)
@@ -84,6 +84,23 @@ def load_inputs(recipe: Recipe) -> Inputs:
     if idle:
         raise NetworkError(f"network {recipe.network.factory!r}: layer {idle[0]} is never used")
     return inputs
+
+
+def load_images(recipe: Recipe, test_images: int) -> Dataset:
+    """Load the images that a recipe names, and of those to test with the first ``test_images``.
+
+    Raises:
+        DatasetError: if a file cannot be used.
+    """
+    data = recipe.data
+    return load_dataset(
+        data.name,
+        data.validation,
+        recipe.seed,
+        train_images=data.train_images,
+        test_images=test_images,
+        image_size=data.image_size,
+    )
 
 
 def _card(choice: HardwareChoice) -> DeviceCard:

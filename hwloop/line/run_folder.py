@@ -25,6 +25,7 @@ import device_models
 import hwloop
 import spice_netlists
 from device_models.files import write_atomically
+from hwloop.datasets import fingerprint
 from hwloop.recipe import Recipe
 
 FORMAT = "hwloop-run-1"
@@ -121,8 +122,8 @@ class RunFolder:
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """Everything that results depend on: the recipe, the code, and the files that the recipe names."""
     files = [recipe.network.weights] if recipe.network.weights else []
-    files += [name for name in (recipe.data.name, recipe.hardware.card) if name.endswith((".npz", ".toml"))]
-    digests = {name: _digest(Path(name)) for name in files}
+    files += [recipe.hardware.card] if recipe.hardware.card.endswith(".toml") else []
+    digests = {name: _digest(Path(name)) for name in files} | fingerprint(recipe.data.name)
     module = recipe.network.factory.partition(":")[0]
     spec = importlib.util.find_spec(module)
     if spec is not None and spec.origin is not None:

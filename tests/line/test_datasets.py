@@ -1,4 +1,4 @@
-"""Datasets: MNIST as it ships, files in its layout, and files that are not."""
+"""Datasets: MNIST as it ships, `.npz` files in its layout, and files that are not."""
 
 import numpy as np
 import pytest
@@ -97,7 +97,7 @@ def test_files_that_are_missing_cut_or_no_archive_are_named(tmp_path):
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("hwloop.datasets.MAX_BYTES", 1000)
+    monkeypatch.setattr("hwloop.datasets.part.MAX_BYTES", 1000)
     path = write(tmp_path / "large.npz")
     with pytest.raises(DatasetError, match="larger than"):
         load_dataset(path, validation=2, seed=1)

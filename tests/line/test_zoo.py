@@ -1,6 +1,7 @@
 """Networks of the literature: their sizes, residual additions on the line, and low-rank forms."""
 
 from collections import OrderedDict
+from importlib import resources
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from hwloop.networks import (
 from hwloop.networks.zoo import BasicBlock, Normalise
 from hwloop.pruning import full_masks, without_unused_paths
 from hwloop.quantization import quantize
-from hwloop.recipe import Network, Readout
+from hwloop.recipe import Network, Readout, load_recipe
 from tests.line.small import small_network
 
 
@@ -221,3 +222,11 @@ def test_a_map_of_a_factored_network_says_how_to_build_it(tmp_path):
     assert list(read.layers) == ["conv1", "conv2", "fc1.u", "fc1.v", "fc2"]
     again = network_from_map(build_network(read.network, 5), read)
     torch.testing.assert_close(again.fc1.v.bias, net.fc1.v.bias)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((resources.files("hwloop") / "recipes").iterdir()), ids=lambda p: p.name
+)
+def test_shipped_recipes_name_layers_that_their_networks_have(path):
+    recipe = load_recipe(path)
+    assert recipe.prune.keep.keys() <= crossbar_layers(build_network(recipe.network.factory)).keys()
