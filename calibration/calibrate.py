@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from device_models.effects import ProgrammingError, Variation
 
 from .drift import fit_drift
 from .iv import fit_iv
+from .kept import load_fits, save_fits
 from .measurement import KINDS, Measurement, MeasurementError
 from .programming import fit_programming_error, fit_stuck
 from .pulses import fit_pulses
@@ -77,6 +79,8 @@ def calibrate(
     *,
     base: DeviceCard | None = None,
     read_voltage: float | None = None,
+    checkpoint: Path | None = None,
+    progress: Callable[[float, str], None] | None = None,
 ) -> Calibration:
     """Fit everything that the tables tell.
 
@@ -88,6 +92,9 @@ def calibrate(
         name: of the card.
         base: card whose sections stay where nothing was measured.
         read_voltage: in volt; the base card's, or 0.2 V by choice, if left out.
+        checkpoint: folder in which the fits to each kind of table are kept; a second call with the same
+            arguments goes on where the first was cut off, and gives the same card.
+        progress: called with the fraction of the readings that were fitted, and a few words.
 
     Raises:
         MeasurementError: if there are no tables, they are of different temperatures, or a fit fails.
@@ -103,12 +110,23 @@ def calibrate(
         "pulses": lambda t: [fit_pulses(t)],
         "pulse-train": lambda t: [fit_pulse_train(t)] if "pulses" not in by_kind else [],
     }
+    readings, done = sum(len(table) for table in by_kind.values()), 0
     for kind, table in by_kind.items():
-        fits += [fit for fit in steps[kind](table) if fit is not None]
+        if progress is not None:
+            progress(done / readings, f"{kind}, {len(table)} readings")
+        kept = None if checkpoint is None else checkpoint / f"{kind}.json"
+        if kept is not None and kept.exists():
+            fits += load_fits(kept)
+        else:
+            found = [fit for fit in steps[kind](table) if fit is not None]
+            fits += found
+            if kept is not None:
+                save_fits(kept, found)
+        done += len(table)
     card = _card(name, by_kind, fits, base, read_voltage)
-    found = {fit.section for fit in fits} | ({"programming_error"} if "write-verify" in by_kind else set())
-    found |= {"write_verify"} if "levels" in by_kind else set()
-    return Calibration(card, tuple(fits), {s: text for s, text in WANTED.items() if s not in found})
+    sections = {fit.section for fit in fits} | ({"programming_error"} if "write-verify" in by_kind else set())
+    sections |= {"write_verify"} if "levels" in by_kind else set()
+    return Calibration(card, tuple(fits), {s: text for s, text in WANTED.items() if s not in sections})
 
 
 def _levels(table: Measurement) -> list[Fit | None]:

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+UNFINISHED = ".part"
+"""How the names of files end that are still being written; they begin with a dot."""
+
 
 def open_regular(path: str | Path, most: int) -> BinaryIO:
     """Open a file for reading after a look at what it is; nothing else is waited for or read without end.
@@ -45,7 +48,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: if the folder cannot be written; ``path`` is then as it was before.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -10,7 +10,6 @@ job may cost. The workers are spawned: a script that calls this needs the usual
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,8 @@ from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from device_models.files import write_atomically
 
 from .array import WireFigures
 from .crossbar import crossbar_read
@@ -168,10 +169,5 @@ def _keep(job: Job, folder: Path, klu: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", job.label)[:100].strip("_") or "job"
     path = folder / f"{name}.cir"
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        temporary.write_text(with_options(job.circuit.netlist(), klu, aids=True), "utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, with_options(job.circuit.netlist(), klu, aids=True).encode())
     return path

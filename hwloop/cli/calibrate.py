@@ -10,7 +10,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from .common import JsonOption, TerminalProgress, emit_json, note, output
+from .common import (
+    FreshOption,
+    JsonOption,
+    ResumeOption,
+    TerminalProgress,
+    check_resume,
+    emit_json,
+    note,
+    output,
+    resumable,
+)
 
 if TYPE_CHECKING:
     from calibration import Calibration
@@ -32,30 +42,46 @@ def calibrate_command(
         Path | None,
         typer.Option(help="Page with figures; beside the card, as .html, if left out.", show_default=False),
     ] = None,
+    resume: ResumeOption = False,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a device card to measurements, with uncertainty and a verdict on every effect."""
+    """Fit a device card to measurements, with uncertainty and a verdict on every effect.
+
+    Fits are kept in CARD.toml.calibrate until all are done: the same command again goes on.
+    """
     from calibration import calibrate, read_measurements, write_card
     from device_models.card import load_card
     from hwloop.report.calibration import write_calibration_page
+    from hwloop.unfinished import file_digest, unfinished_folder, unfinished_work
 
     if out.suffix != ".toml":
         raise typer.BadParameter("the card must end in .toml", param_hint="--out")
-    with TerminalProgress() as progress:
+    check_resume(resume, fresh, unfinished_folder(out, "calibrate").is_dir(), out)
+    shown = out.with_suffix(".html") if page is None else page
+    with resumable(), TerminalProgress() as progress:
         progress.begin("read")
         tables = [table for file in files for table in read_measurements(file)]
         progress.end(f"{sum(len(table) for table in tables)} readings in {len(tables)} tables")
-        progress.begin("fit")
-        result = calibrate(
-            tables,
-            re.sub(r"[^a-z0-9-]+", "-", out.stem.lower()).strip("-")[:64] or "calibrated",
-            base=None if base is None else load_card(base),
-            read_voltage=read_voltage,
-        )
-        progress.end(f"{len(result.fits)} effects")
-    shown = out.with_suffix(".html") if page is None else page
-    write_card(result.card, out)
-    write_calibration_page(result, shown)
+        card = None if base is None else load_card(base)
+        choices = {
+            "measurements": [file_digest(file) for file in files],
+            "base": None if card is None else card.model_dump(mode="json"),
+            "read_voltage": read_voltage,
+        }
+        with unfinished_work(out, "calibrate", choices, fresh) as folder:
+            progress.begin("fit")
+            result = calibrate(
+                tables,
+                re.sub(r"[^a-z0-9-]+", "-", out.stem.lower()).strip("-")[:64] or "calibrated",
+                base=card,
+                read_voltage=read_voltage,
+                checkpoint=folder,
+                progress=progress.update,
+            )
+            progress.end(f"{len(result.fits)} effects")
+            write_card(result.card, out)
+            write_calibration_page(result, shown)
     if as_json:
         emit_json(_as_dict(result, out, shown))
         return

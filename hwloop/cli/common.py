@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import json
 import time
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,7 +24,21 @@ console = Console(stderr=True, highlight=False)
 output = Console(highlight=False)
 """Results that people read: tables and paths."""
 
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where it was cut off, as without it, and fail if there is nothing."),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="No progress and no notes: results and errors only.")
+]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Throw away what was done before.")]
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def fail(message: str) -> NoReturn:
@@ -28,8 +48,27 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def check_resume(resume: bool, fresh: bool, there: bool, where: Path) -> None:
+    """End the command if it is to go on where nothing was begun, or to go on and begin anew at once."""
+    if resume and fresh:
+        raise typer.BadParameter("--resume and --fresh exclude each other", param_hint="--resume")
+    if resume and not there:
+        fail(f"{where}: nothing to resume; leave out --resume to begin")
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say, where the user interrupts, how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail("interrupted; the same command without --fresh goes on where it stopped")
+
+
 def note(message: str) -> None:
-    """Print one plain line on stderr."""
+    """Print one plain line on stderr, unless the command is to be quiet."""
+    if _quiet.get():
+        return
     console.print(message, markup=False, soft_wrap=True)
 
 
@@ -64,9 +103,41 @@ class OneLineErrors(TyperGroup):
             fail("interrupted")
 
 
+class App(typer.Typer):
+    """App whose commands all take ``--quiet``."""
+
+    def command(self, *names: Any, **settings: Any) -> Callable[[Command], Command]:
+        """Return what registers a command; see :class:`typer.Typer`."""
+        register = super().command(*names, **settings)
+
+        def add(command: Command) -> Command:
+            register(_with_quiet(command))
+            return command
+
+        return add
+
+
+def _with_quiet(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command with one option more, which holds while the command runs."""
+
+    @functools.wraps(command)
+    def run(*values: Any, quiet: bool = False, **options: Any) -> Any:
+        token = _quiet.set(quiet)
+        try:
+            return command(*values, **options)
+        finally:
+            _quiet.reset(token)
+
+    signature = inspect.signature(command, eval_str=True)
+    last = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=QuietOption)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), last])  # type: ignore[attr-defined]
+    run.__annotations__ = {**inspect.get_annotations(command, eval_str=True), last.name: last.annotation}
+    return run
+
+
 def new_app(**settings: Any) -> typer.Typer:
     """Return a typer app whose errors are one line; sub-apps and the main one are all made here."""
-    return typer.Typer(cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, **settings)
+    return App(cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, **settings)
 
 
 class TerminalProgress:
@@ -84,7 +155,7 @@ class TerminalProgress:
             TextColumn("left  {task.fields[detail]}", markup=False),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or _quiet.get(),
         )
         self._task: TaskID | None = None
         self._station = ""

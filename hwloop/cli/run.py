@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import JsonOption, TerminalProgress, emit_json, fail, note, output
+from .common import (
+    FreshOption,
+    JsonOption,
+    ResumeOption,
+    TerminalProgress,
+    check_resume,
+    emit_json,
+    note,
+    output,
+    resumable,
+)
 
 if TYPE_CHECKING:
     from hwloop.recipe import Recipe
@@ -27,7 +37,6 @@ WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", help="Weights in safetensors, in place of training.", show_default=False),
 ]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run left in DIR.")]
 
 
 def run(
@@ -42,6 +51,7 @@ def run(
         typer.Option(help="Network, as package.module:factory.", show_default=False),
     ] = None,
     weights: WeightsOption = None,
+    resume: ResumeOption = False,
     fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,6 +59,7 @@ def run(
 
     The same command again goes on where it was interrupted.
     """
+    check_resume(resume, fresh, (out / "run.json").is_file(), out)
     _walk(_choose(recipe, seed, network, weights), out, "evaluate_after", fresh)
     _report(out, as_json)
 
@@ -60,10 +71,12 @@ def prune(
     recipe: RecipeOption = None,
     seed: SeedOption = None,
     weights: WeightsOption = None,
+    resume: ResumeOption = False,
     fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network, or load its weights, and prune it."""
+    check_resume(resume, fresh, (out / "run.json").is_file(), out)
     chosen = _choose(recipe, seed, network, weights)
     _walk(_with(chosen, "prune", method=method), out, "prune", fresh)
     _show_station(out, "prune", as_json)
@@ -75,8 +88,18 @@ def map_command(run: RunArgument, as_json: JsonOption = False) -> None:
     _show_station(run, "map", as_json)
 
 
-def retrain(run: RunArgument, as_json: JsonOption = False) -> None:
+def retrain(
+    run: RunArgument, resume: ResumeOption = False, fresh: FreshOption = False, as_json: JsonOption = False
+) -> None:
     """Retrain the mapped network of a run with the hardware in the loop, and evaluate it before and after."""
+    from hwloop.line import STATIONS, RunFolder
+
+    names = list(STATIONS)
+    stations = names[names.index("map") + 1 :]
+    folder = RunFolder.reopen(run)
+    check_resume(resume, fresh, any(folder.has_begun(name) for name in stations), run)
+    if fresh:
+        folder.forget(stations)
     _continue(run, "evaluate_after")
     _show_station(run, "evaluate_after", as_json)
 
@@ -114,11 +137,8 @@ def _walk(recipe: Recipe, out: Path, until: str, fresh: bool = False) -> None:
 
     inputs = load_inputs(recipe)
     folder = RunFolder.create(out, recipe, fresh)
-    try:
-        with TerminalProgress() as progress:
-            walk(Run(folder, inputs, progress), until)
-    except KeyboardInterrupt:
-        fail("interrupted; the same command without --fresh goes on where it stopped")
+    with resumable(), TerminalProgress() as progress:
+        walk(Run(folder, inputs, progress), until)
 
 
 def _continue(run: Path, until: str) -> None:

@@ -10,7 +10,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from .common import JsonOption, TerminalProgress, emit_json, fail, output
+from .common import (
+    FreshOption,
+    JsonOption,
+    ResumeOption,
+    TerminalProgress,
+    check_resume,
+    emit_json,
+    fail,
+    output,
+    resumable,
+)
 from .sources import MapRecipeOption, MapsArgument, recipe_of
 
 if TYPE_CHECKING:
@@ -31,16 +41,35 @@ def verify_command(
         Path | None,
         typer.Option(help="Folder for netlists that ngspice could not solve.", show_default=False),
     ] = None,
+    resume: ResumeOption = False,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check arrays, amplifiers and ADCs against ngspice on a random sample of tiles, both polarities."""
+    """Check arrays, amplifiers and ADCs against ngspice on a random sample of tiles, both polarities.
+
+    What ngspice has solved is kept in MAPS.H5.verify until the check is done: the same command again goes on.
+    """
     from hwloop.line import make_wires
     from hwloop.mapping import read_map
+    from hwloop.unfinished import file_digest, unfinished_folder, unfinished_work
     from hwloop.verify import verify
 
+    check_resume(resume, fresh, unfinished_folder(maps, "verify").is_dir(), maps)
     conductance_map = read_map(maps)
     choice = recipe_of(conductance_map, maps, recipe)
-    with TerminalProgress() as progress:
+    choices = {
+        "map": file_digest(maps),
+        "recipe": choice.model_dump(mode="json"),
+        "tiles": tiles,
+        "inputs": inputs,
+        "columns": columns,
+        "seed": seed,
+    }
+    with (
+        resumable(),
+        unfinished_work(maps, "verify", choices, fresh) as folder,
+        TerminalProgress() as progress,
+    ):
         progress.begin("verify")
         report = verify(
             conductance_map,
@@ -52,6 +81,7 @@ def verify_command(
             seed=seed,
             workers=workers,
             keep_failed=keep_failed,
+            checkpoint=folder,
             progress=progress.update,
         )
         progress.end(report.status)

@@ -13,8 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import device_models
 import hwloop
 import spice_netlists
 from device_models.files import write_atomically
+from device_models.folders import alone_in, discard, is_vacant
 from hwloop.datasets import fingerprint
 from hwloop.recipe import Recipe
 
@@ -64,7 +64,7 @@ class RunFolder:
                 _clear(path)
             else:
                 _compare(path, _read_run(path), identity)
-        elif path.is_dir() and any(not entry.name.startswith(".run.json.") for entry in path.iterdir()):
+        elif path.is_dir() and not is_vacant(path):
             raise RunError(f"{path}: not empty, and not the folder of a run; use another folder")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / "run.json", _json({**identity, "versions": _versions()}))
@@ -93,6 +93,10 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def has_begun(self, name: str) -> bool:
+        """Whether a station has been started."""
+        return (self.path / "stations" / name).is_dir()
+
     def is_done(self, name: str) -> bool:
         """Whether a station has finished."""
         return (self.path / "stations" / name / "result.json").is_file()
@@ -114,6 +118,12 @@ class RunFolder:
             raise RunError(f"{path}: damaged (no JSON object); delete it to run the station again")
         return result
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Throw away what stations left, the last first: if this is cut off, those before are whole."""
+        with alone_in(self.path):
+            for name in reversed(list(names)):
+                discard(self.path / "stations" / name)
+
     def finish(self, name: str, result: Mapping[str, Any]) -> None:
         """Write what a station found, which marks it as done."""
         write_atomically(self.station(name) / "result.json", _json(result))
@@ -131,7 +141,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "recipe": recipe.model_dump(mode="json"),
-        "code": _code_digest(),
+        "code": code_digest(),
         "files": digests,
     }
 
@@ -153,7 +163,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _code_digest() -> str:
+def code_digest() -> str:
     """SHA-256 of the sources that make results."""
     total = hashlib.sha256()
     for package in (calibration, device_models, hwloop, spice_netlists):
@@ -198,9 +208,10 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 def _clear(path: Path) -> None:
     """Remove what a run writes, and nothing else."""
-    shutil.rmtree(path / "stations", ignore_errors=True)
-    for name in ("maps.h5", "summary.json", "report.html"):
-        (path / name).unlink(missing_ok=True)
+    with alone_in(path):
+        discard(path / "stations")
+        for name in ("maps.h5", "summary.json", "report.html"):
+            (path / name).unlink(missing_ok=True)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

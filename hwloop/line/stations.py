@@ -218,6 +218,7 @@ def verify_(run: Run) -> Result:
         inputs=run.recipe.spice.inputs,
         seed=run.recipe.seed,
         keep_failed=run.folder.station("verify"),
+        checkpoint=run.folder.station("verify"),
         progress=run.progress.update,
     )
     return report.as_dict()

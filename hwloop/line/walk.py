@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from device_models.folders import alone_in
 from hwloop.line import stations
 from hwloop.line.stations import Result, Run
 from hwloop.report.summary import Spread
@@ -32,23 +33,27 @@ def walk(run: Run, until: str = "evaluate_after") -> None:
     Args:
         run: the run.
         until: the last station to run.
+
+    Raises:
+        FolderInUseError: if another process works in the run's folder.
     """
-    threads = torch.get_num_threads()
-    for name, station in STATIONS.items():
-        # Compiled loops may leave torch with another number of threads, which changes last bits; no
-        # station must depend on which ones ran before it in the same process.
-        torch.set_num_threads(threads)
-        run.progress.begin(name)
-        if run.folder.is_done(name):
-            run.progress.end("done before: " + outcome(name, run.folder.result(name)))
-        else:
-            started = time.monotonic()
-            found = station(run)
-            found["seconds"] = round(time.monotonic() - started, 3)
-            run.folder.finish(name, found)
-            run.progress.end(outcome(name, found))
-        if name == until:
-            break
+    with alone_in(run.folder.path):
+        threads = torch.get_num_threads()
+        for name, station in STATIONS.items():
+            # Compiled loops may leave torch with another number of threads, which changes last bits; no
+            # station must depend on which ones ran before it in the same process.
+            torch.set_num_threads(threads)
+            run.progress.begin(name)
+            if run.folder.is_done(name):
+                run.progress.end("done before: " + outcome(name, run.folder.result(name)))
+            else:
+                started = time.monotonic()
+                found = station(run)
+                found["seconds"] = round(time.monotonic() - started, 3)
+                run.folder.finish(name, found)
+                run.progress.end(outcome(name, found))
+            if name == until:
+                break
 
 
 def outcome(station: str, found: Mapping[str, Any]) -> str:

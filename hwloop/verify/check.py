@@ -15,11 +15,12 @@ from device_models.memristor import program
 from device_models.random import stream
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, resolution
 from hwloop.recipe import Readout
-from spice_netlists import MAX_BITS, Job, JobResult, crossbar_read, find_ngspice, run_jobs
+from spice_netlists import MAX_BITS, Job, JobResult, crossbar_read, find_ngspice
 from spice_netlists.jobs import TIME_LIMIT
 from spice_netlists.ngspice import INSTALL_HINT
 
-from .readout import Pool, Request, adc_under_test, read_all
+from .pool import Pool
+from .readout import Request, adc_under_test, read_all
 from .report import ArrayCheck, VerifyReport, make_report
 from .stations import CURRENT_BUDGET, Station, readout_stations, without_circuit
 
@@ -56,6 +57,7 @@ def verify(
     workers: int = 2,
     time_limit: float = TIME_LIMIT,
     keep_failed: Path | None = None,
+    checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> VerifyReport:
     """Read a random sample of tiles with ngspice and with the fast models, and compare them at every station.
@@ -78,6 +80,8 @@ def verify(
         workers: ngspice processes.
         time_limit: seconds that ngspice may take for one array.
         keep_failed: folder for the netlists of arrays that ngspice could not solve.
+        checkpoint: folder in which every circuit that is solved is kept; a second call with the same
+            arguments goes on where the first was cut off, and finds the same.
         progress: called with the fraction done and a few words.
 
     Raises:
@@ -113,7 +117,8 @@ def verify(
     full_scale = conductance_map.card.read_voltage.value * conductance_map.card.g_max.value
     full_scale *= conductance_map.array_shape[0]
     checks, solved = {}, {}
-    for result in run_jobs(jobs, workers, time_limit, keep_failed):
+    pool = Pool(workers, time_limit, keep_failed, checkpoint)
+    for result in pool.run(jobs):
         sample = by_label[result.job.label]
         checks[sample.label] = _compare(sample, result, full_scale)
         if result.values is not None:
@@ -122,7 +127,6 @@ def verify(
             progress(0.8 * len(checks) / len(jobs), f"{len(checks)} of {len(jobs)} arrays")
     arrays = tuple(checks[sample.label] for sample in samples)
     pairs = [(sample, solved[sample.label]) for sample in samples if sample.label in solved]
-    pool = Pool(workers, time_limit, keep_failed)
     behind = _read(conductance_map, readout or Readout(), pairs, seed, pool)
     if progress is not None:
         progress(1.0, f"{sum(station.reads for station in behind[-1:])} reads through ADCs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,21 +25,12 @@ from spice_netlists import (
     Job,
     SarCircuit,
     Timing,
-    run_jobs,
 )
 
+from .pool import Pool
 from .stations import Read
 
 AMPLIFIER = Amplifier(gain=1e5, gain_bandwidth=1e9)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """How many processes run ngspice, seconds that a job may take, and where netlists that fail are kept."""
-
-    workers: int
-    time_limit: float
-    keep_failed: Path | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +116,7 @@ def read_all(requests: Sequence[Request], pool: Pool) -> tuple[list[Read], str]:
     by_title = {request.title: request for request in requests}
     jobs = [Job(title, circuit) for title, circuit in circuits.items()]
     reads, failures = {}, []
-    for result in run_jobs(jobs, pool.workers, pool.time_limit, pool.keep_failed):
+    for result in pool.run(jobs):
         title = result.job.label
         if result.values is None:
             failures.append(f"{title}: {result.error}")

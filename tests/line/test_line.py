@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +13,11 @@ from hwloop.line import STATIONS, RunError, RunFolder
 from hwloop.mapping import read_map, validate_map
 from hwloop.recipe import load_recipe
 from hwloop.report import read_summary
+from tests.line.killing import kill_when
 from tests.line.tiny import network, write_recipe
 
 Finish = Callable[..., Path]
 Figures = Callable[[Path], dict[str, Any]]
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_line_ends_with_summary_map_and_report(finished: Path) -> None:
@@ -98,19 +93,10 @@ def test_killed_and_started_again_it_gives_the_same_figures(
     out = tmp_path / "run"
     stations = out / "stations"
     for seen in (stations / "prune" / "admm-1.safetensors", stations / "evaluate_before" / "instances.json"):
-        _kill_when(seen, tiny_recipe, out)
+        kill_when(seen.exists, "run", tiny_recipe, "--out", out)
         for path in out.rglob("maps.h5"):
             assert validate_map(path) == []
     assert figures(finish(tiny_recipe, out)) == figures(finished)
-
-
-def _kill_when(seen: Path, recipe: Path, out: Path) -> None:
-    command = [sys.executable, "-m", "hwloop", "run", str(recipe), "--out", str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
-        while not seen.exists() and process.poll() is None:
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
 
 
 def test_finished_stations_are_not_run_again(
