@@ -60,16 +60,21 @@ class _OnLevels(nn.Module):
     """Forward: the nearest levels. Backward: as if the weights had stayed (straight-through estimator)."""
 
     mask: torch.Tensor
+    signs: torch.Tensor | None
 
-    def __init__(self, level_set: LevelSet, mask: torch.Tensor) -> None:
+    def __init__(self, level_set: LevelSet, mask: torch.Tensor, signs: torch.Tensor | None) -> None:
         super().__init__()
         self.level_set = level_set
         self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("signs", signs, persistent=False)
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the levels of the kept weights, and zero for the others."""
+        allowed = weight
+        if self.signs is not None:
+            allowed = torch.where(weight * self.signs > 0, weight, self.level_set.scale * self.signs)
         # The difference is zero in value, so the result is on its level to the last bit.
-        return self.mask * (self.level_set.project(weight).detach() + (weight - weight.detach()))
+        return self.mask * (self.level_set.project(allowed).detach() + (weight - weight.detach()))
 
 
 def best_scale(matrix: torch.Tensor, levels: int) -> float:
@@ -117,6 +122,7 @@ def quantize_and_tune(
     batch: int,
     seed: int,
     shift: int = 0,
+    keep_signs: bool = False,
     checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Quantized:
@@ -134,6 +140,7 @@ def quantize_and_tune(
         batch: images of one step.
         seed: seed of the run.
         shift: random shift of training images in pixels.
+        keep_signs: whether every weight keeps the sign that it has, as polarised fragments must.
         checkpoint: file to save to and to resume from.
         progress: called with the fraction done and a few words.
     """
@@ -141,7 +148,8 @@ def quantize_and_tune(
     start = quantize(net, masks, levels)
     for name, layer in layers.items():
         mask = from_matrix(layer, masks[name].to(layer.weight))
-        on_levels = _OnLevels(LevelSet(start[name].scale, levels), mask)
+        signs = layer.weight.detach().sign() if keep_signs else None
+        on_levels = _OnLevels(LevelSet(start[name].scale, levels), mask, signs)
         parametrize.register_parametrization(layer, "weight", on_levels)
     try:
         records = fit(

@@ -153,7 +153,7 @@ class HardwareChoice(Readout):
 
     card: str = "rram-neurram"
     cell_levels: int | None = Field(default=None, ge=1, le=127)
-    encoding: Literal["differential", "offset"] = "differential"
+    encoding: Literal["differential", "offset", "polarised"] = "differential"
     slices: int = Field(default=1, ge=1, le=8)
     rows: int = Field(default=64, ge=1, le=1024)
     cols: int = Field(default=64, ge=1, le=1024)
@@ -166,6 +166,20 @@ class HardwareChoice(Readout):
     def _known_wires(self) -> HardwareChoice:
         wire_resistance(self.node, self.cell)
         return self
+
+    @model_validator(mode="after")
+    def _fragments_fit(self) -> Self:
+        if self.encoding == "polarised" and (self.rows_at_once is None or self.rows % self.rows_at_once):
+            raise ValueError(
+                f"encoding polarised gives one sign to the word lines that are read at once: rows_at_once "
+                f"must be given and divide rows ({self.rows}); it is {self.rows_at_once}"
+            )
+        return self
+
+    @property
+    def fragment(self) -> int:
+        """Word lines whose weights have one sign on a bit line; 1 unless encoding is polarised."""
+        return self.rows_at_once or 1 if self.encoding == "polarised" else 1
 
 
 class Spice(_Section):

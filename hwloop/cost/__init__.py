@@ -14,6 +14,7 @@ from .facts import TileFacts as TileFacts
 from .facts import chip_facts as chip_facts
 from .facts import dense_facts as dense_facts
 from .facts import layer_facts as layer_facts
+from .facts import polarities_unpruned as polarities_unpruned
 from .routing import LayerRouting as LayerRouting
 from .routing import mean_area_fraction as mean_area_fraction
 from .routing import routing as routing

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from device_models.converters import lossless_bits
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, resolution
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, resolution
 from hwloop.mapping.tiles import tile_lines
 from hwloop.recipe import Readout
 
@@ -26,7 +26,8 @@ class TileFacts:
         rows: used word lines.
         cols: used bit lines.
         adc_bits: resolution of its converters.
-        index_bits: bits that say which rows and columns of the matrix its lines are; 0 if they are runs.
+        index_bits: bits kept outside the arrays: which rows and columns of the matrix its lines are, none
+            where they are runs, and the signs of polarised fragments.
     """
 
     rows: int
@@ -109,7 +110,12 @@ def chip_facts(
         lines = zip(_used(layer.row_index), _used(layer.col_index), strict=True)
         layers[name] = LayerFacts(
             tiles=tuple(
-                TileFacts(len(rows), len(cols), bits, _index_bits(rows, cols, layer.matrix_shape))
+                TileFacts(
+                    len(rows),
+                    len(cols),
+                    bits,
+                    _index_bits(rows, cols, layer.matrix_shape) + _sign_bits(layer, len(rows), len(cols)),
+                )
                 for (rows, cols), bits in zip(lines, bits_of_tiles, strict=True)
             ),
             arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2],
@@ -122,7 +128,11 @@ def chip_facts(
 def dense_facts(
     conductance_map: ConductanceMap, vectors: Mapping[str, int], readout: Readout | None = None
 ) -> ChipFacts:
-    """Return the facts of the chip that would hold the same layers, no weight pruned, with lossless ADCs."""
+    """Return the facts of the chip that would hold the same layers, no weight pruned, with lossless ADCs.
+
+    Weights are encoded as in the map, except polarised ones: pruning makes them so, and a layer of which no
+    weight is pruned has both signs everywhere, and takes differential pairs.
+    """
     return ChipFacts(
         conductance_map.array_shape,
         {
@@ -132,7 +142,7 @@ def dense_facts(
                 levels=conductance_map.card.levels,
                 vectors=vectors[name],
                 groups=layer.groups,
-                arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2],
+                arrays_per_tile=polarities_unpruned(layer) * layer.slices,
                 input_signed=layer.input_signed,
                 readout=readout,
             )
@@ -188,6 +198,16 @@ def layer_facts(
         vectors=vectors,
         input_signed=input_signed,
     )
+
+
+def polarities_unpruned(layer: LayerMap) -> int:
+    """Return the polarities that a layer would have if no weight were pruned (see :func:`dense_facts`)."""
+    return 1 if layer.encoding == "offset" else 2
+
+
+def _sign_bits(layer: LayerMap, rows: int, cols: int) -> int:
+    """Return the signs of a tile of so many used lines: one for each fragment of a bit line."""
+    return -(-rows // layer.fragment) * cols if layer.encoding == "polarised" else 0
 
 
 def _used(index: torch.Tensor) -> list[np.ndarray]:

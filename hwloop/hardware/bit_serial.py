@@ -74,7 +74,8 @@ class BitLines:
         levels: effective conductances in level steps, float64 ``[tiles, arrays, rows, cols]``; negative cells
             are those of the lines that are subtracted before the ADC.
         variances: of those conductances from read to read, likewise; None if reading is noiseless.
-        weights: what a code counts in its matrix column, int64 ``[tiles, arrays, cols]``.
+        weights: what a code counts in its matrix column, int64 ``[tiles, arrays, fragments, cols]``; the word
+            lines of a fragment are neighbours, and those of several are not read at once.
     """
 
     levels: np.ndarray
@@ -115,6 +116,7 @@ def form_bands(
         place = (tile, array, line)
         order = _Order(len(tile))
         number = (array * len(row_index) + tile) * cols + line
+        height = row_index.shape[1] // lines.weights.shape[2]
         for group in _groups(used, rows_at_once):
             rows = row_index[band[0]][group].astype(np.int64)
             bands.append(
@@ -132,7 +134,7 @@ def form_bands(
                     bottom=order(adcs.bottom[tile]).astype(np.float32),
                     shift=order(adcs.bottom[tile] + adcs.shift[place]).astype(np.float32),
                     starts=order(adcs.starts[place]).astype(np.uint32),
-                    weights=order(lines.weights[place]).astype(np.int64),
+                    weights=order(lines.weights[tile, array, group[0] // height, line]).astype(np.int64),
                     columns=order(col_index[tile, line]).astype(np.int64),
                     numbers=order(number)[: order.width // 2].astype(np.uint32),
                 )

@@ -241,7 +241,7 @@ class FastHardware:
             weight_per_count=weight_per_level * layer.input_scale / (2**readout.dac_bits - 1),
             bands=form_bands(layer, lines, adcs, drivers, readout.rows_at_once),
             drivers=drivers,
-            per_input=_matrix(layer, per_input[:, None].numpy(), np.ones_like(lines.levels[:, :1]))
+            per_input=_matrix(layer, per_input[:, None, None].numpy(), np.ones_like(lines.levels[:, :1]))
             if bool(per_input.any())
             else None,
         )
@@ -312,7 +312,7 @@ def _bit_lines(
 
     Args:
         levels: effective conductances in level steps ``[tiles, polarity, slice, rows, cols]``.
-        weights: of their codes ``[tiles, polarity, slice, cols]``.
+        weights: of their codes ``[tiles, polarity, slice, fragments, cols]``.
         noise: spread of a conductance from read to read, relative; of all, or of each.
         subtracted: whether the currents of both polarities are subtracted before conversion.
     """
@@ -328,8 +328,16 @@ def _bit_lines(
 
 
 def _matrix(layer: LayerMap, weights: np.ndarray, cells: np.ndarray) -> torch.Tensor:
-    """Return the matrix that cells ``[tiles, arrays, rows, cols]`` make, each bit line with its weight."""
-    blocks = torch.from_numpy(np.einsum("tarc,tac->trc", cells, weights))
+    """Return the matrix that cells ``[tiles, arrays, rows, cols]`` make.
+
+    Args:
+        layer: where they belong.
+        weights: of the cells of each bit line, ``[tiles, arrays, fragments, cols]``.
+        cells: the cells.
+    """
+    tiles, arrays, rows, cols = cells.shape
+    by_fragment = cells.reshape(tiles, arrays, weights.shape[2], rows // weights.shape[2], cols)
+    blocks = torch.from_numpy(np.einsum("tafrc,tafc->tfrc", by_fragment, weights).reshape(tiles, rows, cols))
     return assemble(blocks, layer.row_index, layer.col_index, layer.matrix_shape)
 
 

@@ -16,6 +16,7 @@ from hwloop.cost import (
     estimate_by_law,
     load_cost_card,
     mean_area_fraction,
+    polarities_unpruned,
     routing,
     saving,
 )
@@ -136,7 +137,10 @@ def _layer(layer: LayerMap, read_error: float, adcs: Resolution) -> Layer:
 def _compression(layers: dict[str, Layer], conductance_map: ConductanceMap) -> Compression:
     weights = [sum(getattr(layer, f"weights_{which}") for layer in layers.values()) for which in _WHICH]
     tiles = [sum(getattr(layer, f"tiles_{which}") for layer in layers.values()) for which in _WHICH]
-    per_tile = conductance_map.arrays // conductance_map.tiles
+    arrays_dense = sum(
+        layer.tiles_dense * polarities_unpruned(mapped) * mapped.slices
+        for layer, mapped in zip(layers.values(), conductance_map.layers.values(), strict=True)
+    )
     return Compression(
         weights=weights[0] / weights[1],
         tiles=tiles[0] / tiles[1],
@@ -144,7 +148,7 @@ def _compression(layers: dict[str, Layer], conductance_map: ConductanceMap) -> C
         weights_kept=weights[1],
         tiles_dense=tiles[0],
         tiles_kept=tiles[1],
-        arrays_dense=tiles[0] * per_tile,
+        arrays_dense=arrays_dense,
         arrays_kept=conductance_map.arrays,
     )
 

@@ -139,6 +139,7 @@ def put_on_codes(run: Run, folder: Path) -> Result:
         batch=run.recipe.train.batch,
         seed=run.recipe.seed,
         shift=run.recipe.data.shift,
+        keep_signs=run.recipe.hardware.encoding == "polarised",
         checkpoint=folder / "checkpoint.safetensors",
         progress=run.progress.update,
     )
@@ -173,6 +174,7 @@ def map_from_codes(run: Run, folder: Path, found: Result) -> tuple[nn.Module, Co
         attributes(run.recipe),
         encoding=run.recipe.hardware.encoding,
         slices=run.recipe.hardware.slices,
+        fragment=run.recipe.hardware.fragment,
     )
 
 

@@ -28,4 +28,5 @@ from .resolution import resolution as resolution
 from .resolution import tile_adc_bits as tile_adc_bits
 from .tiles import assemble as assemble
 from .tiles import form_tiles as form_tiles
+from .tiles import fragment_of_rows as fragment_of_rows
 from .tiles import tile_count as tile_count

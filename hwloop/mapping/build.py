@@ -28,6 +28,7 @@ def build_map(
     *,
     encoding: Encoding = "differential",
     slices: int = 1,
+    fragment: int = 1,
 ) -> ConductanceMap:
     """Map every crossbar layer of a quantized network to tiles of a device card's conductances.
 
@@ -43,6 +44,7 @@ def build_map(
         attributes: further facts to keep with the map (JSON-compatible).
         encoding: how signed weights become cells.
         slices: cells of one polarity that hold a weight.
+        fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
 
     Raises:
         ValueError: naming the layer, if one is missing or its codes do not fit the layer or the cells.
@@ -52,7 +54,7 @@ def build_map(
     _check_names(layers, input_scales, "input scale")
     mapped = {
         name: _map_layer(
-            name, layer, *quantized[name], card, array_shape, *input_scales[name], encoding, slices
+            name, layer, *quantized[name], card, array_shape, *input_scales[name], encoding, slices, fragment
         )
         for name, layer in layers.items()
     }
@@ -74,14 +76,15 @@ def _map_layer(
     input_signed: bool,
     encoding: Encoding,
     slices: int,
+    fragment: int,
 ) -> LayerMap:
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     matrix_shape = (layer.weight[0].numel() * groups, layer.weight.shape[0])
     if tuple(codes.shape) != matrix_shape:
         raise ValueError(f"layer {name}: weight codes are {list(codes.shape)}, must be {list(matrix_shape)}")
     try:
-        blocks, row_index, col_index = form_tiles(codes, array_shape, groups)
-        cells = encode(blocks, row_index, col_index, encoding, card.levels, slices)
+        blocks, row_index, col_index = form_tiles(codes, array_shape, groups, fragment)
+        cells = encode(blocks, row_index, col_index, encoding, card.levels, slices, fragment)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {name}: {error}") from error
     return LayerMap(
@@ -89,15 +92,13 @@ def _map_layer(
         kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
         weight_shape=tuple(layer.weight.shape),
         groups=groups,
-        codes=cells.codes,
         row_index=row_index,
         col_index=col_index,
         weight_per_siemens=scale / card.g_step,
         input_scale=float(input_scale),
         input_signed=bool(input_signed),
         adc_bits=tile_adc_bits(cells.codes, card.levels),
-        flipped=cells.flipped,
-        kept=cells.kept,
+        **cells._asdict(),
     )
 
 

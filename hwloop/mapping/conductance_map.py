@@ -23,8 +23,11 @@ from device_models.card import DeviceCard
 POSITIVE, NEGATIVE = 0, 1
 UNUSED_LINE = -1
 
-Encoding = Literal["differential", "offset"]
+Encoding = Literal["differential", "offset", "polarised"]
 """How signed weights become cells, none of which conducts less than nothing."""
+
+
+_EXTRAS = {1: ((True, True, False), (False, False, True)), 2: ((False, False, False),)}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class LayerMap:
         weight_shape: shape of the module's weight.
         groups: groups of the convolution (1 for a linear layer).
         codes: level codes, uint8 ``[tiles, polarity, slice, rows, cols]``; 0 = absent cell. Two polarities
-            are differential encoding, one is offset encoding. The least significant slice comes first.
+            are differential encoding, one is offset or polarised. The least significant slice comes first.
         row_index: int32 ``[tiles, rows]``, matrix row of each word line, ``UNUSED_LINE`` where none.
         col_index: int32 ``[tiles, cols]``, matrix column of each bit line, ``UNUSED_LINE`` where none.
         weight_per_siemens: weight units per siemens in the least significant slice.
@@ -45,13 +48,16 @@ class LayerMap:
         input_signed: True if activations can be negative; they are then read in two passes.
         adc_bits: uint8 ``[tiles]``, ADC resolution of each tile in bits.
         actual: programmed conductances in siemens, float32, shape of ``codes``; None before programming.
-        flipped: bool ``[tiles, slice, cols]``, True where a bit line holds ``levels - digit``; None for
-            differential encoding.
+        flipped: bool ``[tiles, slice, cols]``, True where a bit line holds ``levels - digit``; None unless
+            encoding is offset.
         kept: bool ``[tiles, rows, cols]``, True where a weight is kept, that is, where its code is not 0;
-            None for differential encoding, where the cells that are there tell it.
+            None unless encoding is offset: otherwise the cells that are there tell it.
+        negative: bool ``[tiles, fragments, cols]``, True where the weights of a fragment are negative; None
+            unless encoding is polarised. A fragment is a run of as many word lines of a bit line as the
+            shape says, and used word lines come first.
 
     Raises:
-        ValueError: if ``flipped`` and ``kept`` are not there with one polarity, or are there with two.
+        ValueError: if these three are not those of an encoding with as many polarities.
     """
 
     name: str
@@ -68,18 +74,27 @@ class LayerMap:
     actual: torch.Tensor | None = None
     flipped: torch.Tensor | None = None
     kept: torch.Tensor | None = None
+    negative: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        given = (self.flipped is not None, self.kept is not None)
-        if given != ((True, True) if self.encoding == "offset" else (False, False)):
+        given = (self.flipped is not None, self.kept is not None, self.negative is not None)
+        if given not in _EXTRAS.get(self.codes.shape[1], ()):
             raise ValueError(
-                f"layer {self.name}: flipped and kept belong to cells of one polarity, and only to them"
+                f"layer {self.name}: cells of one polarity have either flipped and kept (offset) or negative "
+                f"(polarised), and cells of two have none of them"
             )
 
     @property
     def encoding(self) -> Encoding:
         """How weights become cells."""
-        return "offset" if self.codes.shape[1] == 1 else "differential"
+        if self.codes.shape[1] == 2:
+            return "differential"
+        return "offset" if self.negative is None else "polarised"
+
+    @property
+    def fragment(self) -> int:
+        """Word lines of a fragment, whose weights have one sign; 1 unless encoding is polarised."""
+        return 1 if self.negative is None else self.codes.shape[3] // self.negative.shape[1]
 
     @property
     def slices(self) -> int:

@@ -36,9 +36,10 @@ CSV_COLUMNS = (
 def export_csv(conductance_map: ConductanceMap, folder: str | Path) -> list[Path]:
     """Write ``map.json`` and, per layer, a table with one line for each cell that conducts.
 
-    Columns are ``CSV_COLUMNS``; polarity is 0 for positive and 1 for negative (0 throughout for offset
-    encoding, whose flipped bit lines ``map.json`` lists as tile, slice and bit line); ``actual_siemens`` is
-    empty before programming.
+    Columns are ``CSV_COLUMNS``; polarity is 0 for positive and 1 for negative, and 0 throughout with one
+    polarity: then ``map.json`` lists the flipped bit lines as tile, slice and bit line (offset), or the
+    negative fragments as tile, fragment and bit line (polarised). ``actual_siemens`` is empty before
+    programming.
 
     Returns:
         The files written.
@@ -131,7 +132,11 @@ def _summary(conductance_map: ConductanceMap, files: dict[str, Path]) -> dict[st
     layers = {
         name: dataclasses.asdict(LayerFacts.of(layer, position))
         | {"file": files[name].name, "adc_bits": layer.adc_bits.tolist()}
-        | ({} if layer.flipped is None else {"flipped": layer.flipped.nonzero().tolist()})
+        | {
+            name: flags.nonzero().tolist()
+            for name, flags in (("flipped", layer.flipped), ("negative", layer.negative))
+            if flags is not None
+        }
         for position, (name, layer) in enumerate(conductance_map.layers.items())
     }
     return {
@@ -182,8 +187,9 @@ def _write_npz(path: Path, layer: LayerMap, g_step: float) -> None:
     }
     if layer.actual is not None:
         arrays["actual"] = layer.actual.numpy(force=True)
-    if layer.flipped is not None:
-        arrays["flipped"] = layer.flipped.numpy(force=True).astype(np.uint8)
+    for name, flags in (("flipped", layer.flipped), ("negative", layer.negative)):
+        if flags is not None:
+            arrays[name] = flags.numpy(force=True).astype(np.uint8)
     with path.open("xb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

@@ -31,7 +31,10 @@ def check_header(network: str, array_shape: tuple[int, int]) -> None:
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """What a file states about a layer besides its arrays; names and meaning as in ``LayerMap``."""
+    """What a file states about a layer besides its arrays; names and meaning as in ``LayerMap``.
+
+    ``fragments``, of a tile, are 0 unless encoding is polarised.
+    """
 
     position: int
     kind: str
@@ -40,6 +43,7 @@ class LayerFacts:
     tiles: int
     polarities: int
     slices: int
+    fragments: int
     weight_per_siemens: float
     input_scale: float
     input_signed: int
@@ -55,6 +59,7 @@ class LayerFacts:
             tiles=layer.tiles,
             polarities=layer.codes.shape[1],
             slices=layer.slices,
+            fragments=0 if layer.negative is None else layer.negative.shape[1],
             weight_per_siemens=float(layer.weight_per_siemens),
             input_scale=float(layer.input_scale),
             input_signed=int(layer.input_signed),
@@ -63,7 +68,9 @@ class LayerFacts:
     @property
     def encoding(self) -> Encoding:
         """How weights become cells."""
-        return "offset" if self.polarities == 1 else "differential"
+        if self.polarities == 2:
+            return "differential"
+        return "polarised" if self.fragments else "offset"
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -92,7 +99,7 @@ class LayerFacts:
         if self.polarities not in (1, 2) or not 1 <= self.slices <= MAX_SLICES:
             raise MapProblemError(
                 f"codes: {self.polarities} polarities and {self.slices} slices; there are 2 polarities "
-                f"(differential) or 1 (offset), and 1 to {MAX_SLICES} slices"
+                f"(differential) or 1 (offset, polarised), and 1 to {MAX_SLICES} slices"
             )
         for name in ("weight_per_siemens", "input_scale"):
             value = getattr(self, name)
@@ -111,11 +118,13 @@ class TileChecker:
         row_index: int32 ``[tiles, rows]``.
         col_index: int32 ``[tiles, cols]``.
         adc_bits: uint8 ``[tiles]``.
-        flipped: uint8 ``[tiles, slice, cols]``; None for differential encoding.
+        flipped: uint8 ``[tiles, slice, cols]``; None unless encoding is offset.
+        negative: uint8 ``[tiles, fragments, cols]``; None unless encoding is polarised.
 
     Raises:
         MapProblemError: if an index is out of range or twice in a tile, the ADC bits are out of range, a bit
-            line is flipped that is not used, or the cells cannot hold any weight.
+            line is flipped or negative that is not used, fragments do not divide the word lines or an unused
+            one lies before a used one, or the cells cannot hold any weight.
     """
 
     def __init__(
@@ -126,6 +135,7 @@ class TileChecker:
         col_index: np.ndarray,
         adc_bits: np.ndarray,
         flipped: np.ndarray | None = None,
+        negative: np.ndarray | None = None,
     ) -> None:
         rows, cols = facts.matrix_shape
         try:
@@ -140,9 +150,12 @@ class TileChecker:
                 f"adc_bits: tile {tile}: {adc_bits[tile]} bits, must be 1 to {MAX_ADC_BITS}"
             )
         if flipped is not None:
-            _check_flipped(flipped, col_index)
+            _check_flags("flipped", "slice", flipped, col_index)
+        if negative is not None:
+            _check_flags("negative", "fragment", negative, col_index)
+            _check_fragments(facts.fragments, row_index)
         self._levels, self._row_index, self._col_index = levels, row_index, col_index
-        self._facts, self._flipped = facts, flipped
+        self._facts, self._flipped, self._negative = facts, flipped, negative
         self._group_rows, self._group_cols = rows // facts.groups, cols // facts.groups
         # Zeroed memory is taken only where it is written, so a matrix that few tiles touch costs little.
         self._seen = np.zeros((rows, cols), dtype=np.bool_)
@@ -169,8 +182,10 @@ class TileChecker:
         if np.any(unused := there.any(axis=0) & ~(used_rows[:, None] & used_cols)):
             raise MapProblemError(f"codes: tile {tile}: cell on an unused line at {_first(unused)}")
         weights, per_input = self._factors(tile)
-        signed = (codes * weights[:, :, None]).sum(axis=(0, 1), dtype=weights.dtype)
-        signed += per_input * used_rows[:, None]
+        fragments, (rows, cols) = weights.shape[2], codes.shape[2:]
+        by_fragment = codes.reshape(*codes.shape[:2], fragments, rows // fragments, cols)
+        signed = (by_fragment * weights[:, :, :, None]).sum(axis=(0, 1), dtype=weights.dtype)
+        signed = signed.reshape(rows, cols) + per_input * used_rows[:, None]
         if np.any(over := np.abs(signed) > self._largest):
             raise MapProblemError(
                 f"codes: tile {tile}: weight code {signed[over][0]} at {_first(over)}, "
@@ -196,36 +211,47 @@ class TileChecker:
         return mask
 
     def _factors(self, tile: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the lines of a tile count, ``[polarity, slice, cols]`` and ``[cols]``.
+        """Return what the lines of a tile count, ``[polarity, slice, fragments, cols]`` and ``[cols]``.
 
         In the smallest integers that hold the sum of all slices twice, which no weight exceeds, however wrong
         its cells: products of larger ones would take most of the time of a check.
         """
         one = slice(tile, tile + 1)
-        flipped = None if self._flipped is None else torch.from_numpy(self._flipped[one] != 0)
-        weights, per_input = weights_of_lines(
-            self._facts.encoding,
-            self._facts.slices,
-            self._levels,
-            torch.from_numpy(self._col_index[one]),
-            flipped,
+        flipped, negative = (
+            None if flags is None else torch.from_numpy(flags[one] != 0)
+            for flags in (self._flipped, self._negative)
         )
+        col_index = torch.from_numpy(self._col_index[one])
+        weights, per_input = weights_of_lines(self._facts.slices, self._levels, col_index, flipped, negative)
         kind = np.min_scalar_type(-2 * (self._levels + 1) ** self._facts.slices)
         return weights[0].numpy().astype(kind), per_input[0].numpy().astype(kind)
 
 
-def _check_flipped(flipped: np.ndarray, col_index: np.ndarray) -> None:
-    """Raise unless every value is 0 or 1, and 0 on bit lines that are not used."""
+def _check_flags(name: str, axis: str, flags: np.ndarray, col_index: np.ndarray) -> None:
+    """Raise unless every value ``[tiles, axis, cols]`` is 0 or 1, and 0 on bit lines that are not used."""
     for bad, problem in (
-        (flipped > 1, "must be 0 or 1"),
-        (flipped.astype(bool) & (col_index == UNUSED_LINE)[:, None], "but the line is not used"),
+        (flags > 1, "must be 0 or 1"),
+        (flags.astype(bool) & (col_index == UNUSED_LINE)[:, None], "but the line is not used"),
     ):
         if np.any(bad):
             tile, part, line = np.argwhere(bad)[0]
-            value = flipped[tile, part, line]
+            value = flags[tile, part, line]
             raise MapProblemError(
-                f"flipped: tile {tile}: slice {part}, bit line {line} is {value}, {problem}"
+                f"{name}: tile {tile}: {axis} {part}, bit line {line} is {value}, {problem}"
             )
+
+
+def _check_fragments(fragments: int, row_index: np.ndarray) -> None:
+    """Raise unless word lines make so many equal fragments, and those of a tile that are used come first."""
+    if row_index.shape[1] % fragments:
+        raise MapProblemError(f"negative: {fragments} fragments in {row_index.shape[1]} word lines")
+    used = row_index != UNUSED_LINE
+    if np.any(late := used[:, 1:] & ~used[:, :-1]):
+        tile, line = np.argwhere(late)[0]
+        raise MapProblemError(
+            f"row_index: tile {tile}: word line {line} is not used and the next one is; "
+            f"fragments need the used ones first"
+        )
 
 
 def _check_index(name: str, index: np.ndarray, extent: int) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from .conductance_map import Encoding
 from .hdf5_reading import SafeGroup
 from .map_checks import LayerFacts
 from .map_errors import MapProblemError, guarded
 
 FORMAT = "hwloop-conductance-map"
-VERSION = 1
+VERSIONS = (1, 2)
 MAX_CARD_BYTES = 1 << 20
 MAX_ATTRIBUTES_BYTES = 1 << 24
 MAX_LAYERS = 10_000
@@ -35,8 +37,10 @@ LAYER = (
     "matrix[row_index[t, i], col_index[t, j]] = weight_per_siemens * sum over s of b^s * (g[t, 0, s, i, j] - "
     "g[t, 1, s, i, j]), with g in siemens. One polarity (offset): weight_per_siemens * (sum over s of b^s * "
     "h[t, s, i, j] - W * g_step_siemens) with h = g[t, 0, s, i, j], or levels * g_step_siemens - g[t, 0, s, "
-    "i, j] where flipped[t, s, j] is 1, and W = the smaller of 127 and (b^slices - 1) // 2. Entries of the "
-    "matrix that no tile holds are zero. "
+    "i, j] where flipped[t, s, j] is 1, and W = the smaller of 127 and (b^slices - 1) // 2. One polarity "
+    "with negative (polarised): weight_per_siemens * sum over s of b^s * g[t, 0, s, i, j], times -1 where "
+    "negative[t, f, j] is 1, f being the fragment of word line i; fragments are equal runs of word lines. "
+    "Entries of the matrix that no tile holds are zero. "
     "position: place in the network. weight_per_siemens: weight units per siemens in slice 0. input_scale: "
     "activation that the DAC's full-scale code stands for. input_signed: 1 if activations can be negative, 0 "
     "if not."
@@ -47,8 +51,8 @@ CARD = "The device card, whole, as JSON; every figure with its unit and source."
 ATTRIBUTES = "Further facts kept with the map, as JSON."
 
 _CELLS = (
-    "[tile, polarity (0 positive, 1 negative; or one alone: offset), slice (least significant first), word "
-    "line, bit line]"
+    "[tile, polarity (0 positive, 1 negative; or one alone: offset or polarised), slice (least significant "
+    "first), word line, bit line]"
 )
 DATA = {
     "codes": ("|u1", "1", f"Level of every cell, 0 = absent cell. {_CELLS}"),
@@ -59,12 +63,22 @@ DATA = {
     "col_index": ("<i4", "1", "Matrix column of each bit line, -1 = line not used. [tile, bit line]"),
     "adc_bits": ("|u1", "1", "ADC resolution of the tile in bits. [tile]"),
     "flipped": ("|u1", "1", "1 where a bit line holds levels - digit, 0 if not. [tile, slice, bit line]"),
+    "negative": (
+        "|u1",
+        "1",
+        "1 where the weights of a fragment are negative, 0 if not. [tile, fragment of word lines, bit line]",
+    ),
 }
 """Data sets of a layer: type, SI unit, description."""
 OPTIONAL = "actual"
-OFFSET_ONLY = "flipped"
+OFFSET_ONLY, POLARISED_ONLY = "flipped", "negative"
 PER_TILE = ("codes", "target", "mask", "actual")
 """Data sets that are stored, written and read one tile at a time."""
+
+
+def version(encodings: Iterable[Encoding]) -> int:
+    """Return the version of a file: 2 if a layer is polarised, which programs for version 1 then refuse."""
+    return 2 if "polarised" in encodings else 1
 
 
 def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
@@ -82,6 +96,8 @@ def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[i
     }
     if facts.encoding == "offset":
         found[OFFSET_ONLY] = (facts.tiles, facts.slices, cols)
+    if facts.encoding == "polarised":
+        found[POLARISED_ONLY] = (facts.tiles, facts.fragments, cols)
     return found
 
 
@@ -91,12 +107,12 @@ def target_of(codes: np.ndarray, g_step: float) -> np.ndarray:
 
 
 def attributes_of(facts: LayerFacts) -> dict[str, Any]:
-    """Return what is written as attributes of a layer; tiles, polarities and slices are in the data's shape.
+    """Return what is written as attributes of a layer; what the shape of the data says is not.
 
     With the description they are eight, the most that HDF5 keeps in the object itself.
     """
     attributes = dataclasses.asdict(facts)
-    for extent in ("tiles", "polarities", "slices"):
+    for extent in ("tiles", "polarities", "slices", "fragments"):
         del attributes[extent]
     return attributes
 
@@ -104,6 +120,7 @@ def attributes_of(facts: LayerFacts) -> dict[str, Any]:
 def read_facts(group: SafeGroup) -> LayerFacts:
     """Return the checked facts of a layer; raises MapFileError."""
     _, polarities, slices, _, _ = group.shape("codes", 5)
+    polarised = polarities == 1 and POLARISED_ONLY in group.names(MAX_DATA)
     facts = LayerFacts(
         position=group.integer("position"),
         kind=group.string("kind"),
@@ -112,6 +129,7 @@ def read_facts(group: SafeGroup) -> LayerFacts:
         tiles=group.shape("adc_bits", 1)[0],
         polarities=polarities,
         slices=slices,
+        fragments=group.shape(POLARISED_ONLY, 3)[1] if polarised else 0,
         weight_per_siemens=group.real("weight_per_siemens"),
         input_scale=group.real("input_scale"),
         input_signed=group.integer("input_signed"),

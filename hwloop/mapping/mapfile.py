@@ -39,7 +39,8 @@ def write_map(conductance_map: ConductanceMap, path: str | Path) -> None:
     network, (rows, cols) = conductance_map.network, conductance_map.array_shape
     with creating(path) as file:
         check_header(network, (rows, cols))
-        put_attributes(file, description=schema.ROOT, format=schema.FORMAT, version=schema.VERSION)
+        version = schema.version(layer.encoding for layer in conductance_map.layers.values())
+        put_attributes(file, description=schema.ROOT, format=schema.FORMAT, version=version)
         put_attributes(file, network=network, rows=rows, cols=cols, g_step_siemens=conductance_map.g_step)
         put_text(file, "card", conductance_map.card.model_dump_json(indent=1), schema.CARD)
         attributes = json.dumps(dict(conductance_map.attributes), allow_nan=False, indent=1)
@@ -129,8 +130,9 @@ def _read_header(root: SafeGroup) -> ConductanceMap:
     """Return the map without its layers and digital parameters."""
     if (kind := root.string("format")) != schema.FORMAT:
         raise MapFileError(f"{root.where}: format is {ascii(kind)[:80]}, not {schema.FORMAT}")
-    if (version := root.integer("version")) != schema.VERSION:
-        raise MapFileError(f"{root.where}: format version {version}; this program reads {schema.VERSION}")
+    if (version := root.integer("version")) not in schema.VERSIONS:
+        known = " and ".join(map(str, schema.VERSIONS))
+        raise MapFileError(f"{root.where}: format version {version}; this program reads {known}")
     network, array_shape = root.string("network"), (root.integer("rows"), root.integer("cols"))
     with guarded(root.where):
         check_header(network, array_shape)

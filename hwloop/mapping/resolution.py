@@ -54,13 +54,19 @@ def resolution(layer: LayerMap, levels: int, readout: Readout) -> Resolution:
         readout: how it is read.
 
     Raises:
-        ValueError: naming the layer, if no converter can have so many bits, or its arrays have one polarity
-            and cannot be subtracted.
+        ValueError: naming the layer, if no converter can have so many bits, its arrays have one polarity and
+            cannot be subtracted, or word lines of several fragments would be read at once.
     """
     bipolar = readout.subtraction == "analog"
     if bipolar and layer.codes.shape[1] != 2:
         raise ValueError(
-            f"layer {layer.name}: analog subtraction needs two polarities; read offset arrays digitally"
+            f"layer {layer.name}: analog subtraction needs two polarities; read {layer.encoding} arrays "
+            f"digitally"
+        )
+    if layer.encoding == "polarised" and layer.fragment % (readout.rows_at_once or layer.codes.shape[3]):
+        raise ValueError(
+            f"layer {layer.name}: each {layer.fragment} word lines have a sign of their own; rows_at_once "
+            f"must divide that and is {readout.rows_at_once or 'all of an array'}"
         )
     bits, lsb = _of(readout.adc_bits, layer.name), _of(readout.adc_lsb, layer.name)
     plain = readout.bits_per_conversion == 1 and readout.rows_at_once is None

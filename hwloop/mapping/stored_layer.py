@@ -15,7 +15,8 @@ from .hdf5_writing import put_array, put_attributes, slab_length, slabs_of
 from .map_checks import LayerFacts, TileChecker
 from .map_errors import MapFileError, MapProblemError, guarded
 
-_WHOLE = ("row_index", "col_index", "adc_bits", "flipped")
+_WHOLE = ("row_index", "col_index", "adc_bits", "flipped", "negative")
+_FLAGS = ("flipped", "negative")
 
 
 class Budget:
@@ -67,7 +68,8 @@ class StoredLayer:
             for name, values in cells.items():
                 values[tile] = data[name]
         if facts.encoding == "offset":
-            cells["kept"], whole["flipped"] = cells.pop("mask") != 0, whole["flipped"] != 0
+            cells["kept"] = cells.pop("mask") != 0
+        whole |= {name: whole[name] != 0 for name in _FLAGS if name in whole}
         return LayerMap(
             name=self._name,
             kind=facts.kind,
@@ -107,7 +109,7 @@ class StoredLayer:
         return array
 
     def _read_whole(self, budget: Budget) -> dict[str, np.ndarray]:
-        """Return line indices, ADC bits, and which bit lines are flipped."""
+        """Return line indices, ADC bits, and which bit lines are flipped or fragments negative."""
         arrays = {name: self._arrays[name] for name in _WHOLE if name in self._arrays}
         for array in arrays.values():
             budget.take(array)
@@ -144,8 +146,7 @@ def write_layer(group: h5py.Group, layer: LayerMap, position: int, of: Conductan
         for name in ("codes", "actual", *_WHOLE)
         if getattr(layer, name) is not None
     }
-    if layer.flipped is not None:
-        data["flipped"] = data["flipped"].astype(np.uint8)
+    data |= {name: data[name].astype(np.uint8) for name in _FLAGS if name in data}
     for name, value in data.items():
         dtype = np.dtype(schema.DATA[name][0])
         if value.shape != shapes[name] or value.dtype != dtype:

@@ -28,32 +28,59 @@ from .conductance_map import UNUSED_LINE
 from .packing import Lines, pack
 
 
-def tile_count(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1) -> int:
+def tile_count(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1, fragment: int = 1) -> int:
     """Return how many tile positions a layer needs; each is one array per polarity and slice.
 
     Args:
         mask: ``[rows, cols]`` in GEMM form, nonzero where a weight is kept; any dtype.
         array_shape: word lines and bit lines of one array.
         groups: groups of the convolution (1 for a linear layer).
+        fragment: rows that stay together, as polarised encoding needs them: so many used rows of the matrix
+            that follow one another (see :func:`fragment_of_rows`). A tile has all of them or none.
 
     Raises:
         ValueError: if the shapes do not fit together, or a weight lies outside its group's block.
     """
-    return len(tile_lines(mask, array_shape, groups))
+    return len(tile_lines(mask, array_shape, groups, fragment))
 
 
-def tile_lines(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1) -> list[Lines]:
+def tile_lines(
+    mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1, fragment: int = 1
+) -> list[Lines]:
     """Return the matrix rows and columns of every tile; arguments and errors as in :func:`tile_count`."""
-    used = _checked(mask, array_shape, groups)
+    used = _checked(mask, array_shape, groups, fragment)
     return [
-        (rows[tile_rows], cols[tile_cols])
+        lines
         for rows, cols in _bundles(used, array_shape, groups)
-        for tile_rows, tile_cols in pack(used[np.ix_(rows, cols)], rows, array_shape[0], array_shape)
+        for lines in _cut(used, rows, cols, array_shape, fragment)
     ]
 
 
+def fragment_of_rows(
+    mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1, fragment: int = 1
+) -> torch.Tensor:
+    """Return the fragment that each row of a layer's matrix lies in.
+
+    In polarised encoding all weights that a column has in the rows of one fragment have the same sign
+    (FORMS, ISCA 2021). Rows without weights are left out before fragments are formed, so a mask that loses a
+    whole row has other fragments.
+
+    Args:
+        mask: as in :func:`tile_count`, which has the other arguments and errors too.
+
+    Returns:
+        int64 ``[rows]``: numbers from 0, and -1 for a row without weights. The same in every column.
+    """
+    used = _checked(mask, array_shape, groups, fragment)
+    found, count = np.full(len(used), -1, dtype=np.int64), 0
+    for rows, _ in _bundles(used, array_shape, groups):
+        found[rows] = count + np.arange(len(rows)) // fragment
+        count += -(-len(rows) // fragment)
+    return torch.from_numpy(found)
+
+
 def form_tiles(
-    codes: torch.Tensor, array_shape: tuple[int, int], groups: int = 1
+    codes: torch.Tensor, array_shape: tuple[int, int], groups: int = 1, fragment: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cut a matrix of signed weight codes into tiles.
 
@@ -61,6 +88,7 @@ def form_tiles(
         codes: int8 ``[rows, cols]`` in GEMM form; 0 is a pruned weight.
         array_shape: word lines and bit lines of one array.
         groups: groups of the convolution (1 for a linear layer).
+        fragment: rows that stay together, as in :func:`tile_count`.
 
     Returns:
         Signed weight codes int8 ``[tiles, *array_shape]``, matrix row of each word line int32
@@ -73,7 +101,7 @@ def form_tiles(
     """
     if codes.dtype != torch.int8:
         raise TypeError(f"weight codes must be int8, not {codes.dtype}")
-    tiles = tile_lines(codes, array_shape, groups)
+    tiles = tile_lines(codes, array_shape, groups, fragment)
     signed = codes.numpy(force=True)
     blocks = np.zeros((len(tiles), *array_shape), dtype=np.int8)
     row_index = np.full((len(tiles), array_shape[0]), UNUSED_LINE, dtype=np.int32)
@@ -106,12 +134,17 @@ def assemble(
     return matrix
 
 
-def _checked(mask: torch.Tensor, array_shape: tuple[int, int], groups: int) -> np.ndarray:
+def _checked(mask: torch.Tensor, array_shape: tuple[int, int], groups: int, fragment: int) -> np.ndarray:
     """Return the mask as a bool array, after checking that everything fits together."""
     if mask.ndim != 2:
         raise ValueError(f"a layer's matrix has 2 dimensions, not {mask.ndim}")
     if min(array_shape) < 1:
         raise ValueError(f"an array needs at least one word line and one bit line, not {array_shape}")
+    if fragment < 1 or array_shape[0] % fragment:
+        raise ValueError(
+            f"arrays of {array_shape[0]} word lines cannot be cut into fragments of {fragment}; "
+            f"their size must be a multiple"
+        )
     if groups < 1 or mask.shape[0] % groups or mask.shape[1] % groups:
         raise ValueError(f"a matrix of shape {tuple(mask.shape)} cannot hold {groups} equal groups")
     used: np.ndarray = mask.numpy(force=True) != 0
@@ -139,3 +172,15 @@ def _bundles(used: np.ndarray, array_shape: tuple[int, int], groups: int) -> Ite
         else:
             rows, cols = np.concatenate([rows, group_rows]), np.concatenate([cols, group_cols])
     yield rows, cols
+
+
+def _cut(
+    used: np.ndarray, rows: np.ndarray, cols: np.ndarray, array_shape: tuple[int, int], fragment: int
+) -> Iterator[Lines]:
+    """Yield the tiles of one matrix without empty lines (steps 3 and 4), fragments of rows in one piece."""
+    starts = np.arange(0, len(rows), fragment)
+    needed = np.logical_or.reduceat(used[np.ix_(rows, cols)], starts, axis=0)
+    fragments = np.split(rows, starts[1:])
+    fitting = array_shape[0] // fragment, array_shape[1]
+    for tile_fragments, tile_cols in pack(needed, rows[starts], array_shape[0], fitting):
+        yield np.concatenate([fragments[number] for number in tile_fragments]), cols[tile_cols]

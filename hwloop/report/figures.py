@@ -110,13 +110,13 @@ def voltage_figure(loss: VoltageLoss, read_voltage: float) -> str:
     percent = 100 * loss.loss / read_voltage
     with drawing():
         figure = new_figure(WIDTH, 4.7)
-        arrays = ("positive", "negative") if len(percent) == 2 else ("offset",)
+        arrays = ("positive array", "negative array") if len(percent) == 2 else ("array",)
         panels = figure.subplots(1, len(arrays), sharey=True, squeeze=False)[0]
         top = float(np.nanmax(percent)) if np.isfinite(percent).any() else 1.0
         scale = ScalarMappable(Normalize(0, top), "viridis")
         for axes, values, array in zip(panels, percent, arrays, strict=True):
             axes.imshow(values, cmap=scale.cmap, norm=scale.norm, interpolation="nearest", aspect="equal")
-            axes.set_title(f"{array} array")
+            axes.set_title(array)
             axes.set_xlabel("bit line (sensed at the bottom)")
             _frame(axes)
         panels[0].set_ylabel("word line (driven from the left)")

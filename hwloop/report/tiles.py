@@ -45,6 +45,8 @@ def arrays_of_a_tile(conductance_map: ConductanceMap) -> str:
         return "two arrays, one for each polarity"
     if kinds == {("offset", 1)}:
         return "one array, in which weights are stored with an offset"
+    if kinds == {("polarised", 1)}:
+        return "one array of magnitudes, with the signs of its fragments outside"
     return "one array for each polarity and slice of the weights"
 
 

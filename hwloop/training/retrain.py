@@ -44,8 +44,8 @@ def retrain(
     """Retrain the weights of a map on the hardware that it will be programmed into.
 
     Masks, scales, encoding, tiles and ADCs stay as they are; weight codes change, and so do biases and other
-    digital parameters. A kept weight stays off zero, at code 1 or above, but may change its sign. Offset
-    arrays choose anew which bit lines are flipped.
+    digital parameters. A kept weight stays off zero, at code 1 or above, but may change its sign, except in
+    polarised fragments. Offset arrays choose anew which bit lines are flipped.
 
     Args:
         net: the network's structure; weights, biases and the like are the map's. Not changed.
@@ -103,10 +103,12 @@ class _Loop(nn.Module):
         self._steps_per_epoch, self._steps_per_instance = steps_per_epoch, steps_per_instance
         self.running = on_hardware(network_from_map(net, conductance_map), make_hardware(STATION))
         self._layers = {m.name: m for m in self.running.modules() if isinstance(m, HardwareLayer)}
-        self._kept = {}
+        self._kept, self._signs = {}, {}
         for name, module in self._layers.items():
             layer = conductance_map.layers[name]
             self._kept[name] = module.layer.weight.detach() != 0
+            if layer.encoding == "polarised":
+                self._signs[name] = module.layer.weight.detach().sign()
             low = -layer.input_scale if layer.input_signed else 0.0
             module.register_forward_pre_hook(_clamp_to(low, layer.input_scale))
         # A buffer, so that a training that resumes goes on with the next instance.
@@ -134,7 +136,11 @@ class _Loop(nn.Module):
             scale = self._scale(self._map.layers[name])
             largest = scale * self._largest(self._map.layers[name])
             weight.clamp_(-largest, largest)
-            weight.mul_(kept).masked_fill_(kept & (weight == 0), scale)
+            weight.mul_(kept)
+            if (signs := self._signs.get(name)) is None:
+                weight.masked_fill_(kept & (weight == 0), scale)
+            else:
+                weight.copy_(torch.where(weight * signs > 0, weight, scale * signs))
 
     def reached(self) -> ConductanceMap:
         """Return the map as the weights are now."""
@@ -165,7 +171,9 @@ def _with_codes(layer: LayerMap, matrix: torch.Tensor, levels: int) -> LayerMap:
     """Return a layer that holds other weight codes ``[matrix_rows, matrix_cols]`` in the same places."""
     rows, cols = layer.row_index.long().clamp(min=0), layer.col_index.long().clamp(min=0)
     blocks = matrix[rows[:, :, None], cols[:, None, :]] * layer.mask
-    cells = encode(blocks, layer.row_index, layer.col_index, layer.encoding, levels, layer.slices)
+    cells = encode(
+        blocks, layer.row_index, layer.col_index, layer.encoding, levels, layer.slices, layer.fragment
+    )
     return replace(layer, actual=None, **cells._asdict())
 
 

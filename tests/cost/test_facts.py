@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from device_models import load_card
 from hwloop.cost import (
     ChipFacts,
     LayerFacts,
@@ -15,7 +16,9 @@ from hwloop.cost import (
     layer_facts,
     vectors_per_image,
 )
+from hwloop.mapping import build_map
 from hwloop.networks import lenet
+from hwloop.recipe import Readout
 
 from .chips import one_layer_map
 
@@ -54,6 +57,30 @@ def test_the_dense_counterpart_of_a_map_keeps_every_line() -> None:
     ]
     assert sum(tile.index_bits for tile in dense.tiles) == 0
     assert dense.vectors == 6
+
+
+def test_polarised_tiles_keep_a_sign_for_each_fragment_and_would_be_pairs_if_nothing_were_pruned() -> None:
+    codes = torch.ones(10, 5, dtype=torch.int8)
+    codes[4:8] = -1
+    net = nn.Sequential()
+    net.fc = nn.Linear(10, 5)
+    how = {"encoding": "polarised", "fragment": 4, "slices": 2}
+    made = build_map(
+        "m:f", net, {"fc": (codes, 1.0)}, load_card("ideal"), (8, 4), {"fc": (1.0, False)}, **how
+    )
+    readout = Readout(rows_at_once=4)
+    layer = chip_facts(made, {"fc": 1}, readout).layers["fc"]
+    # Fragments of rows 0 to 3, 4 to 7 and 8 to 9: two in the upper tiles, one in the lower.
+    assert [(tile.rows, tile.cols, tile.index_bits) for tile in layer.tiles] == [
+        (8, 4, 2 * 4),
+        (8, 1, 2 * 1),
+        (2, 4, 1 * 4),
+        (2, 1, 1 * 1),
+    ]
+    assert layer.arrays_per_tile == 2
+    dense = dense_facts(made, {"fc": 1}, readout).layers["fc"]
+    assert dense.arrays_per_tile == 4
+    assert sum(tile.index_bits for tile in dense.tiles) == 0
 
 
 @pytest.mark.parametrize(("size", "arrays"), [(64, 2733), (128, 698), (256, 195)])

@@ -24,6 +24,7 @@ from hwloop.mapping import (
     decode,
     export_csv,
     export_npz,
+    fragment_of_rows,
     largest_code,
     read_map,
     validate_map,
@@ -43,7 +44,8 @@ from .test_mapfile import seal
 from .tiny import write_recipe
 
 CARD = load_card("rram-neurram").with_levels(3)
-ENCODINGS = [("differential", 2), ("offset", 1), ("offset", 2)]
+ENCODINGS = [("differential", 2), ("offset", 1), ("offset", 2), ("polarised", 1), ("polarised", 2)]
+FRAGMENT = 4
 
 
 def small_map(encoding: str, slices: int) -> ConductanceMap:
@@ -52,10 +54,28 @@ def small_map(encoding: str, slices: int) -> ConductanceMap:
     masks = {name: torch.rand(m.shape, generator=generator) < 0.5 for name, m in full_masks(net).items()}
     layers = quantize(net, masks, largest_code(encoding, CARD.levels, slices))
     codes = {name: (layer.codes, layer.scale) for name, layer in layers.items()}
+    fragment = FRAGMENT if encoding == "polarised" else 1
+    if encoding == "polarised":
+        codes = {name: (with_one_sign(matrix, generator), scale) for name, (matrix, scale) in codes.items()}
     inputs = dict.fromkeys(codes, (1.0, False))
     return build_map(
-        "tests.line.small:small_network", net, codes, CARD, (16, 16), inputs, encoding=encoding, slices=slices
+        "tests.line.small:small_network",
+        net,
+        codes,
+        CARD,
+        (16, 16),
+        inputs,
+        encoding=encoding,
+        slices=slices,
+        fragment=fragment,
     )
+
+
+def with_one_sign(codes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The same magnitudes, with one sign for each fragment of a column."""
+    fragments = fragment_of_rows(codes, (16, 16), fragment=FRAGMENT)
+    signs = 1 - 2 * torch.randint(0, 2, codes.shape, generator=generator, dtype=torch.int8)
+    return codes.abs() * signs[fragments]
 
 
 @pytest.fixture(scope="module", params=ENCODINGS, ids=lambda param: f"{param[0]}-{param[1]}")
@@ -89,6 +109,9 @@ def test_the_file_alone_tells_the_weights(encoded, tmp_path):
             places = base ** np.arange(g.shape[2])[:, None, None]
             if g.shape[1] == 2:
                 siemens = (places * (g[:, 0] - g[:, 1])).sum(axis=1)
+            elif "negative" in group:
+                signs = 1.0 - 2 * np.repeat(group["negative"][()], FRAGMENT, axis=1)
+                siemens = (places * g[:, 0]).sum(axis=1) * signs
             else:
                 flipped = group["flipped"][()][:, :, None, :] == 1
                 held = np.where(flipped, levels * g_step - g[:, 0], g[:, 0])
@@ -115,10 +138,11 @@ def test_tables_hold_every_cell_and_what_is_flipped(encoded, tmp_path):
         with np.load(tmp_path / "npz" / f"{name}.npz", allow_pickle=False) as data:
             assert np.array_equal(data["codes"], layer.codes)
             assert np.array_equal(data["mask"] == 1, layer.mask)
-            assert ("flipped" in data) == (layer.flipped is not None)
-            if layer.flipped is not None:
-                assert np.array_equal(data["flipped"] == 1, layer.flipped)
-                assert facts["layers"][name]["flipped"] == layer.flipped.nonzero().tolist()
+            for field, flags in (("flipped", layer.flipped), ("negative", layer.negative)):
+                assert (field in data) == (field in facts["layers"][name]) == (flags is not None)
+                if flags is not None:
+                    assert np.array_equal(data[field] == 1, flags)
+                    assert facts["layers"][name][field] == flags.nonzero().tolist()
 
 
 @pytest.mark.parametrize(
@@ -131,6 +155,8 @@ def test_simulated_arrays_without_errors_give_the_product(encoded, readout, sign
     cells = card_with(read_noise=read_noise).with_levels(CARD.levels)
     layers = {name: dataclasses.replace(layer, input_signed=signed) for name, layer in encoded.layers.items()}
     conductance_map = dataclasses.replace(encoded, card=cells, layers=layers)
+    if encoded.layers["fc1"].encoding == "polarised":
+        readout = readout | {"rows_at_once": 2 if "rows_at_once" in readout else FRAGMENT}
     fast = FastHardware(Wires(0.0, 0.0), Readout(**readout), seed=0)
     ideal = IdealHardware()
     for hardware in (fast, ideal):
@@ -153,6 +179,56 @@ def set_cell(name, index, value):
         file[f"layers/fc1/{name}"][index] = value
 
     return change
+
+
+def without_negative(file):
+    del file["layers/fc1/negative"]
+
+
+def three_fragments(file):
+    attributes, data = dict(file["layers/fc1/negative"].attrs), file["layers/fc1/negative"][:, :3]
+    del file["layers/fc1/negative"]
+    stored = {"chunks": data.shape, "shuffle": True, "compression": "gzip"}
+    file.create_dataset("layers/fc1/negative", data=data, **stored).attrs.update(attributes)
+
+
+def gap_in_the_word_lines(file):
+    file["layers/fc1/row_index"][0, 3] = -1
+
+
+def as_version_three(file):
+    file.attrs["version"] = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_cell("negative", (0, 1, 3), 2), "negative: tile 0: fragment 1, bit line 3 is 2, must be 0 or 1"),
+        (set_cell("col_index", (0, 0), -1), "layers/fc1: negative: tile 0: fragment"),
+        (without_negative, "layers/fc1/flipped: missing"),
+        (three_fragments, "negative: 3 fragments in 16 word lines"),
+        (gap_in_the_word_lines, "row_index: tile 0: word line 3 is not used and the next one is"),
+        (as_version_three, "format version 3; this program reads 1 and 2"),
+    ],
+)
+def test_polarised_files_that_make_no_sense_are_refused(tmp_path, change, message):
+    path = tmp_path / "maps.h5"
+    write_map(small_map("polarised", 2), path)
+    with h5py.File(path, "r+") as file:
+        assert file.attrs["version"] == 2
+        file["layers/fc1/negative"][0, :, 0] = 1
+        change(file)
+        if "missing" not in message:
+            seal(file)
+    with pytest.raises(MapFileError) as failure:
+        read_map(path)
+    assert message in str(failure.value)
+    assert validate_map(path)[0] == str(failure.value)
+
+
+def test_only_maps_with_polarised_layers_are_of_the_second_version(offset_file):
+    with h5py.File(offset_file) as file:
+        assert file.attrs["version"] == 1
 
 
 def without_flipped(file):
@@ -225,6 +301,8 @@ def test_retraining_keeps_pruned_weights_pruned_and_codes_in_range(encoded):
         assert torch.equal(layer.mask, before.mask)
         assert torch.equal(decode(layer, CARD.levels) != 0, before.mask)
         assert layer.codes.shape == before.codes.shape
+        if layer.negative is not None:
+            assert torch.equal(layer.negative, before.negative)
         largest = largest_code(layer.encoding, CARD.levels, layer.slices)
         assert int(decode(layer, CARD.levels).abs().max()) <= largest
     assert not torch.equal(after.layers["fc1"].codes, encoded.layers["fc1"].codes)
@@ -249,6 +327,17 @@ def test_a_recipe_chooses_levels_slices_and_encoding(tmp_path):
     found = folder.result("map")
     assert found["max_logit_difference"] < 1e-3
     assert found["accuracy"] == folder.result("quantize")["accuracy"]
+
+
+@pytest.mark.parametrize("rows_at_once", ["", "rows_at_once = 5"])
+def test_a_recipe_reads_as_many_word_lines_at_once_as_have_one_sign(tmp_path, rows_at_once):
+    path = write_recipe(tmp_path, hardware=f'rows = 16\nencoding = "polarised"\n{rows_at_once}')
+    with pytest.raises(
+        RecipeError, match=r"rows_at_once must be given and divide rows \(16\); it is (None|5)"
+    ):
+        load_recipe(path)
+    path.write_text(path.read_text().replace(f'"polarised"\n{rows_at_once}', '"polarised"\nrows_at_once = 4'))
+    assert load_recipe(path).hardware.fragment == 4
 
 
 @pytest.mark.parametrize(

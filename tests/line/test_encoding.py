@@ -23,17 +23,28 @@ from hwloop.mapping import (
     encode,
     exact_adc_bits,
     form_tiles,
+    fragment_of_rows,
     largest_code,
     line_weights,
+    resolution,
 )
+from hwloop.recipe import Readout
 
 CARD = load_card("ideal")
 
 
-def layer_of(codes: np.ndarray, array_shape: tuple[int, int], encoding: str, levels: int, slices: int):
+def layer_of(
+    codes: np.ndarray,
+    array_shape: tuple[int, int],
+    encoding: str,
+    levels: int,
+    slices: int,
+    fragment: int = 1,
+):
     """A layer that holds these signed weight codes."""
-    blocks, row_index, col_index = form_tiles(torch.from_numpy(codes.astype(np.int8)), array_shape)
-    cells = encode(blocks, row_index, col_index, encoding, levels, slices)
+    signed = torch.from_numpy(codes.astype(np.int8))
+    blocks, row_index, col_index = form_tiles(signed, array_shape, 1, fragment)
+    cells = encode(blocks, row_index, col_index, encoding, levels, slices, fragment)
     return LayerMap(
         name="fc",
         kind="linear",
@@ -50,22 +61,32 @@ def layer_of(codes: np.ndarray, array_shape: tuple[int, int], encoding: str, lev
 
 
 @st.composite
-def layers(draw, encodings=("differential", "offset")):
+def layers(draw, encodings=("differential", "offset", "polarised")):
     """A random sparse layer, with the levels of its cells and the generator that made it."""
     encoding, slices = draw(st.sampled_from(encodings)), draw(st.integers(1, 3))
     levels = draw(st.integers(1, 15))
-    assume((levels + 1) ** slices > (1 if encoding == "differential" else 2))
+    assume((levels + 1) ** slices > (2 if encoding == "offset" else 1))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = (draw(st.integers(1, 14)), draw(st.integers(1, 10)))
     largest = largest_code(encoding, levels, slices)
     codes = rng.integers(-largest, largest + 1, shape) * (rng.random(shape) < draw(st.sampled_from([0.2, 1])))
-    array_shape = (draw(st.integers(1, 8)), draw(st.integers(1, 8)))
-    return layer_of(codes, array_shape, encoding, levels, slices), codes, levels, rng
+    array_shape, fragment = (draw(st.integers(1, 8)), draw(st.integers(1, 8))), 1
+    if encoding == "polarised":
+        fragment = draw(st.sampled_from([n for n in range(1, 9) if array_shape[0] % n == 0]))
+        codes = polarised(codes, array_shape, fragment, rng)
+    return layer_of(codes, array_shape, encoding, levels, slices, fragment), codes, levels, rng
+
+
+def polarised(codes, array_shape, fragment, rng):
+    """The same magnitudes, with one sign for each fragment of a column."""
+    fragments = fragment_of_rows(torch.from_numpy(codes), array_shape, 1, fragment).numpy()
+    return np.abs(codes) * rng.choice([-1, 1], (len(codes), codes.shape[1]))[fragments]
 
 
 def read_crossbar(layer, x, levels, bits, *, dac_slice=1, input_bits=6, rows_at_once=None):
     """The product, as bit lines, converters that clip and shifts and adds make it: integers alone."""
     weights, per_input = line_weights(layer, levels)
+    height = layer.codes.shape[3] // weights.shape[3]
     out = np.zeros(layer.matrix_shape[1], np.int64)
     for tile in range(layer.tiles):
         lines = [i for i, row in enumerate(layer.row_index[tile].tolist()) if row != UNUSED_LINE]
@@ -81,7 +102,7 @@ def read_crossbar(layer, x, levels, bits, *, dac_slice=1, input_bits=6, rows_at_
                     cells = layer.codes[tile, polarity, part, :, j].tolist()
                     current = sum(cells[i] * digit for i, digit in zip(group, digits, strict=True))
                     code = min(current, 2 ** int(bits[tile, polarity, part, j]) - 1)
-                    out[col] += int(weights[tile, polarity, part, j]) * (code << low)
+                    out[col] += int(weights[tile, polarity, part, group[0] // height, j]) * (code << low)
     return out
 
 
@@ -89,6 +110,8 @@ def read_crossbar(layer, x, levels, bits, *, dac_slice=1, input_bits=6, rows_at_
 @settings(max_examples=120, deadline=None)
 def test_the_stated_bits_lose_nothing_and_one_fewer_does(case, dac_slice, rows_at_once):
     layer, codes, levels, rng = case
+    if layer.encoding == "polarised":
+        rows_at_once = layer.fragment
     how = {"dac_slice": dac_slice, "rows_at_once": rows_at_once}
     bits = exact_adc_bits(layer, dac_slice, rows_at_once)
     for x in (rng.integers(0, 64, len(codes)), np.full(len(codes), 63)):
@@ -140,10 +163,12 @@ def test_cells_hold_the_digits_that_the_encoding_says(case):
         if UNUSED_LINE not in (row, col):
             code = int(codes[row, col])
             numbers = [max(code, 0), max(-code, 0)]
-            if polarities == 1:
+            if layer.encoding == "offset":
                 numbers = [code + min(127, ((levels + 1) ** slices - 1) // 2)]
+            if layer.encoding == "polarised":
+                numbers = [abs(code)]
             expected = [digits_of(number, levels, slices) for number in numbers]
-            if polarities == 1:
+            if layer.encoding == "offset":
                 flipped = layer.flipped[tile, :, j].tolist()
                 expected = [[levels - d if f else d for d, f in zip(expected[0], flipped, strict=True)]]
         assert layer.codes[tile, :, :, i, j].tolist() == expected
@@ -187,6 +212,8 @@ def test_dense_offset_columns_need_a_bit_more_without_flipping(rows, lowest, wit
         ("differential", 15, 1, 15),
         ("differential", 3, 2, 15),
         ("differential", 15, 3, 127),
+        ("polarised", 3, 2, 15),
+        ("polarised", 15, 3, 127),
         ("offset", 2, 1, 1),
         ("offset", 15, 1, 7),
         ("offset", 3, 4, 127),
@@ -243,6 +270,61 @@ def test_ideal_arrays_give_the_product_with_the_quantized_weights(encoding, slic
         assert layer.actual.max() <= card.g_max.value * (1 + 1e-6)
 
 
+@given(layers(encodings=("polarised",)))
+@settings(max_examples=120, deadline=None)
+def test_fragments_of_a_tile_are_those_of_the_matrix_and_never_broken(case):
+    layer, codes, levels, _ = case
+    array_shape, fragment = tuple(layer.codes.shape[3:]), layer.fragment
+    fragments = fragment_of_rows(torch.from_numpy(codes), array_shape, 1, fragment)
+    assert torch.equal(fragments >= 0, torch.from_numpy(codes != 0).any(dim=1))
+    members = fragments[fragments >= 0].bincount().tolist()
+    assert all(count == fragment for count in members[:-1])
+    signed = decode(layer, levels).sign()
+    for tile, index in enumerate(layer.row_index.long()):
+        used = index[index != UNUSED_LINE]
+        for place, rows in enumerate(used.split(fragment)):
+            numbers = set(fragments[rows].tolist())
+            assert len(numbers) == 1
+            assert len(rows) == members[numbers.pop()]
+            signs = signed[tile, place * fragment : place * fragment + len(rows)]
+            expected = torch.where(layer.negative[tile, place], -1, 1) * signs.any(dim=0)
+            assert torch.equal(torch.where(signs.any(dim=0), signs.sum(dim=0).sign(), 0), expected)
+
+
+def test_a_fragment_of_both_signs_is_named():
+    codes = torch.ones(20, 3, dtype=torch.int8)
+    codes[14, 2] = -1
+    inputs, card = {"fc": (1.0, False)}, load_card("ideal")
+    net = nn.Sequential()
+    net.fc = nn.Linear(20, 3)
+    how = {"encoding": "polarised", "fragment": 4}
+    with pytest.raises(
+        ValueError, match=r"layer fc: tile 1, bit line 2, fragment 1 \(word lines 4 to 7\): .* both signs"
+    ):
+        build_map("tests:none", net, {"fc": (codes, 1.0)}, card, (8, 4), inputs, **how)
+    with pytest.raises(
+        ValueError, match="layer fc: arrays of 10 word lines cannot be cut into fragments of 4"
+    ):
+        build_map("tests:none", net, {"fc": (codes, 1.0)}, card, (10, 4), inputs, **how)
+    codes[12:16, 2] = -1
+    made = build_map("tests:none", net, {"fc": (codes, 1.0)}, card, (8, 4), inputs, **how).layers["fc"]
+    assert made.negative.nonzero().tolist() == [[1, 1, 2]]
+    assert (made.encoding, made.fragment, made.tiles) == ("polarised", 4, 3)
+
+
+def test_word_lines_of_two_fragments_are_not_read_at_once():
+    layer = layer_of(np.ones((16, 2)), (8, 4), "polarised", 15, 1, 4)
+    for rows_at_once in (4, 2, 1):
+        assert int(resolution(layer, 15, Readout(rows_at_once=rows_at_once)).bits[0]) == lossless_bits(
+            rows_at_once, 15
+        )
+    for rows_at_once, what in ((None, "all of an array"), (8, "8"), (3, "3")):
+        with pytest.raises(
+            ValueError, match=f"layer fc: each 4 word lines have a sign .* must divide .*{what}"
+        ):
+            resolution(layer, 15, Readout(rows_at_once=rows_at_once))
+
+
 def test_a_card_with_fewer_levels_has_coarser_ones_up_to_the_same_conductance():
     card = load_card("rram-neurram")
     fewer = card.with_levels(3)
@@ -263,7 +345,7 @@ def test_wrong_use_says_what_is_wrong():
             largest_code("differential", 15, slices)
     layer = layer_of(np.ones((2, 2)), (2, 2), "offset", 3, 1)
     for wrong in ({"flipped": None}, {"kept": None}, {"codes": layer.codes.repeat(1, 2, 1, 1, 1)}):
-        with pytest.raises(ValueError, match="layer fc: flipped and kept belong to cells of one polarity"):
+        with pytest.raises(ValueError, match=r"layer fc: cells of one polarity have either flipped and kept"):
             dataclasses.replace(layer, **wrong)
     for wrong in ({"dac_slice": 0}, {"rows_at_once": 0}):
         with pytest.raises(ValueError, match="dac_slice and rows_at_once are at least 1"):

@@ -7,11 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwloop.networks import crossbar_layers, to_matrix
+from hwloop.networks import crossbar_layers, digest, to_matrix
 from hwloop.pruning import LevelSet, apply_masks, full_masks
 from hwloop.quantization import best_scale, quantize, quantize_and_tune
 from hwloop.recipe import Quantize
-from hwloop.training.checkpoint import digest
 from hwloop.training.fit import accuracy, fit, one_cycle
 from tests.line.small import digits, seeded_network
 
@@ -90,6 +89,20 @@ def test_the_network_then_carries_exactly_scale_times_code(masked, epochs):
         assert isinstance(layer.weight, torch.nn.Parameter)
     assert [type(layer) for layer in net.modules()] == types
     assert len(result.records) == epochs
+
+
+def test_signs_stay_where_they_must_and_change_where_they_may(masked):
+    codes = {}
+    for keep_signs in (False, True):
+        net, masks = copy.deepcopy(masked)
+        before = {name: to_matrix(layer).detach().sign() for name, layer in crossbar_layers(net).items()}
+        choice = Quantize(epochs=2, learning_rate=2e-2)
+        tuned = quantize_and_tune(net, DIGITS, masks, 3, choice, batch=25, seed=1, keep_signs=keep_signs)
+        codes[keep_signs] = tuned.layers["fc1"].codes
+        kept = [torch.equal(tuned.layers[name].codes.sign(), masks[name] * before[name]) for name in before]
+        assert all(kept) == keep_signs
+    assert torch.equal(codes[False] != 0, codes[True] != 0)
+    assert not torch.equal(codes[False].abs(), codes[True].abs())
 
 
 def test_training_on_two_levels_wins_back_most_of_what_rounding_lost(masked):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from device_models.crossbar import Wires
+from hwloop.hardware import IdealHardware
 from hwloop.hardware.fast import FastHardware
 from hwloop.hardware.spice import SpiceHardware
 from hwloop.recipe import Readout
@@ -15,11 +16,12 @@ WIRES = Wires(word_line=5.0, bit_line=8.0, driver=100.0, sense=100.0)
 pytestmark = pytest.mark.ngspice
 
 
-def read_both(conductance_map, **settings):
+def read_both(conductance_map, rows_at_once=None, **settings):
+    readout = Readout(dac_bits=6, rows_at_once=rows_at_once)
     generator = torch.Generator().manual_seed(0)
     outputs = []
-    fast = FastHardware(WIRES, Readout(dac_bits=6), seed=3, **settings)
-    spice = SpiceHardware(WIRES, Readout(dac_bits=6), seed=3, **settings)
+    fast = FastHardware(WIRES, readout, seed=3, **settings)
+    spice = SpiceHardware(WIRES, readout, seed=3, **settings)
     maps = fast.program(conductance_map), spice.program(conductance_map)
     for name, layer in conductance_map.layers.items():
         inputs = torch.randn(5, layer.matrix_shape[0], generator=generator)
@@ -35,6 +37,17 @@ def test_devices_and_readout_equal_the_fast_simulators(signed):
     for fast, spice in outputs:
         assert fast.abs().max() > 0
         assert torch.equal(fast, spice)
+
+
+def test_polarised_fragments_get_their_signs_whoever_solves_the_arrays():
+    conductance_map = random_map([(20, 9)], signed=True, fragment=4)
+    _, [(fast, spice)] = read_both(conductance_map, rows_at_once=4)
+    assert torch.equal(fast, spice)
+    ideal = IdealHardware()
+    ideal.program(conductance_map)
+    inputs = torch.randn(5, 20, generator=torch.Generator().manual_seed(0))
+    product = ideal.read("fc0", inputs.clamp(-1, 1))
+    assert (spice - product).norm() < 0.2 * product.norm()
 
 
 def test_analog_readout_differs_only_by_rounding():

@@ -36,6 +36,15 @@ def test_the_fast_solver_passes_on_small_tiles_with_room_to_spare():
 
 
 @pytest.mark.ngspice
+def test_polarised_tiles_pass_too_one_array_each():
+    conductance_map = random_map([(20, 9)], fragment=4)
+    report = verify(conductance_map, WIRES, Readout(rows_at_once=4), tiles=2, inputs=3)
+    assert report.passed, report.reason
+    assert len(report.arrays) == report.tiles_checked == 2
+    assert [station.status for station in report.stations] == ["passed"] * 3
+
+
+@pytest.mark.ngspice
 def test_a_wrong_solver_fails(monkeypatch):
     def forgets_the_sense(g, wires):
         return effective_conductance(g, replace(wires, sense=0.0))
