@@ -318,7 +318,7 @@ def change_card(file):
         (set_attribute("kind", to="<script>"), "kind '<script>' is neither"),
         (set_attribute("position", to=1), "positions of the layers"),
         (set_attribute("unit", at="layers/fc/target", to="uS"), "layers/fc/target: unit is 'uS'"),
-        (set_attribute("version", at="/", to=2), "format version 2"),
+        (set_attribute("version", at="/", to=3), "format version 3"),
         (set_attribute("format", at="/", to="\x1b[2J"), "format is '\\x1b[2J'"),
         (set_attribute("network", at="/", to="a:b\x1b[2J"), "network must be printable"),
         (set_attribute("rows", at="/", to=10**9), "arrays of 1000000000x8"),
