@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .conductance_map import Encoding
+from device_models.card import DeviceCard
+
+from .conductance_map import UNUSED_LINE, Encoding
 from .hdf5_reading import SafeGroup
 from .map_checks import LayerFacts
 from .map_errors import MapProblemError, guarded
@@ -56,7 +58,11 @@ _CELLS = (
 )
 DATA = {
     "codes": ("|u1", "1", f"Level of every cell, 0 = absent cell. {_CELLS}"),
-    "target": ("<f4", "S", f"Conductance to program: level code times g_step_siemens. {_CELLS}"),
+    "target": (
+        "<f4",
+        "S",
+        f"Conductance to program: level code times g_step_siemens above the card's g_min. {_CELLS}",
+    ),
     "actual": ("<f4", "S", f"Conductance after programming. {_CELLS}"),
     "mask": ("|u1", "1", "1 where a weight is kept, 0 where it is pruned. [tile, word line, bit line]"),
     "row_index": ("<i4", "1", "Matrix row of each word line, -1 = line not used. [tile, word line]"),
@@ -101,9 +107,16 @@ def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[i
     return found
 
 
-def target_of(codes: np.ndarray, g_step: float) -> np.ndarray:
-    """Return the target conductances in siemens, float32, of level codes of any shape."""
-    return (codes * np.float64(g_step)).astype(np.float32)
+def target_of(codes: np.ndarray, row_index: np.ndarray, card: DeviceCard) -> np.ndarray:
+    """Return the target conductances in siemens, float32, of level codes.
+
+    Args:
+        codes: ``[..., polarity, slice, rows, cols]``.
+        row_index: of the word lines, ``[..., rows]``; cells on word lines that are not used do not conduct.
+        card: the device card.
+    """
+    driven = (row_index != UNUSED_LINE)[..., None, None, :, None]
+    return (codes * np.float64(card.g_step) + driven * card.g_idle).astype(np.float32)
 
 
 def attributes_of(facts: LayerFacts) -> dict[str, Any]:

@@ -125,8 +125,11 @@ class StoredLayer:
             data = {name: slab[0] for name, slab in zip(names, slabs, strict=True)}
             with guarded(self._where):
                 kept = checker.check(tile, data["codes"], data.get("actual"))
-                if not np.array_equal(data["target"], schema.target_of(data["codes"], self._of.g_step)):
-                    raise MapProblemError(f"target: tile {tile}: is not level code times g_step_siemens")
+                target = schema.target_of(data["codes"], whole["row_index"][tile], self._of.card)
+                if not np.array_equal(data["target"], target):
+                    raise MapProblemError(
+                        f"target: tile {tile}: is not level code times g_step_siemens above g_min"
+                    )
                 _check_mask("mask", tile, data["mask"], kept)
             yield data
 
@@ -166,7 +169,8 @@ def write_layer(group: h5py.Group, layer: LayerMap, position: int, of: Conductan
             put_array(group, name, slabs_of(data[name], length), shape, kind, length, unit, description)
         elif name == "target":
             slabs: Iterable[np.ndarray] = (
-                schema.target_of(codes, of.g_step) for codes in data["codes"][:, None]
+                schema.target_of(codes, rows, of.card)
+                for codes, rows in zip(data["codes"][:, None], data["row_index"], strict=True)
             )
             put_array(group, name, slabs, shape, kind, 1, unit, description)
         elif name in data:
