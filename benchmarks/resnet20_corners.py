@@ -2,8 +2,8 @@
 
     python benchmarks/resnet20_corners.py --data cifar10.npz --weights resnet20.safetensors --out corners.md
 
-64 x 64 arrays, differential; the largest weight of a layer at LRS, a weight of zero at HRS in both arrays; wires
-solved exactly, currents read without conversion.
+64 x 64 arrays, differential; the largest weight of a layer at LRS, a weight of zero at HRS in both arrays;
+wires solved exactly, currents read without conversion.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import nn
 
 from device_models import stream
 from device_models.crossbar import Wires
 from device_models.generic import generic_card
-from hwloop.datasets import load_dataset
-from hwloop.hardware import FastHardware, calibrate_inputs, network_from_map, on_hardware
+from hwloop.datasets import Dataset, load_dataset
+from hwloop.evaluation import evaluate_instances
+from hwloop.hardware import FastHardware, calibrate_inputs
 from hwloop.mapping import build_map
 from hwloop.networks import build_network, load_weights
 from hwloop.pruning import full_masks
 from hwloop.quantization import quantize
 from hwloop.training import accuracy
 
-FACTORY, SEED, ON_OFF = "hwloop.networks:resnet20", 1, 10.0
+FACTORY, SEED, ON_OFF, CALIBRATION_IMAGES = "hwloop.networks:resnet20", 1, 10.0, 500
 
 
 class Corner(NamedTuple):
@@ -50,23 +51,23 @@ CORNERS = {
 }
 
 
-def read_on(
-    corner: Corner, net: nn.Module, images: torch.Tensor, labels: torch.Tensor, count: int
-) -> list[float]:
+def read_on(corner: Corner, net: nn.Module, dataset: Dataset, instances: int) -> list[float]:
     """Accuracy on each of several device instances; one alone where nothing is drawn."""
     card = generic_card(corner.lrs, ON_OFF, variation=corner.variation, stuck=corner.stuck)
     layers = quantize(net, full_masks(net), card.levels, "largest")
     codes = {name: (layer.codes, layer.scale) for name, layer in layers.items()}
-    conductance_map = build_map(FACTORY, net, codes, card, (64, 64), calibrate_inputs(net, images[:200]))
-    found = []
-    for instance in range(count if corner.variation or corner.stuck else 1):
-        wires = Wires(corner.wire, corner.wire)
-        hardware = FastHardware(wires, seed=SEED, instance=instance, adc=False)
-        hardware.program(conductance_map)
-        found.append(
-            accuracy(on_hardware(network_from_map(net, conductance_map), hardware), images, labels, 100)
-        )
-    return found
+    scales = calibrate_inputs(net, dataset.train_x[:CALIBRATION_IMAGES])
+    conductance_map = build_map(FACTORY, net, codes, card, (64, 64), scales)
+    wires = Wires(corner.wire, corner.wire)
+    return evaluate_instances(
+        net,
+        conductance_map,
+        lambda instance: FastHardware(wires, seed=SEED, instance=instance, adc=False),
+        dataset.test_x,
+        dataset.test_y,
+        instances=range(instances if corner.variation or corner.stuck else 1),
+        batch=100,
+    )
 
 
 def main() -> None:
@@ -82,25 +83,23 @@ def main() -> None:
     load_weights(net, chosen.weights)
     dataset = load_dataset(chosen.data, 0, SEED)
     order = stream(SEED, "test images").permutation(len(dataset.test_x))[: chosen.images]
-    images, labels = dataset.test_x[order].clone(), dataset.test_y[order]
+    dataset = replace(dataset, test_x=dataset.test_x[order].clone(), test_y=dataset.test_y[order])
     started = time.monotonic()
     lines = [
         "# ResNet-20 on arrays with wires, without conversion",
         "",
-        f"Made by `benchmarks/resnet20_corners.py` on the first {len(images)} images of the shuffled test set, "
-        f"seed {SEED}. On/off ratio {ON_OFF:g}. Mean, standard deviation, lowest and highest over device instances.",
+        f"Made by `benchmarks/resnet20_corners.py` on the first {len(order)} images of the shuffled test set "
+        f"(seed {SEED}). On/off ratio {ON_OFF:g}. Spread over device instances.",
         "",
         "| arrays | accuracy, % | ± | lowest | highest | instances |",
         "|---|---:|---:|---:|---:|---:|",
-        f"| digital | {100 * accuracy(net, images, labels):.1f} | | | | |",
+        f"| digital | {100 * accuracy(net, dataset.test_x, dataset.test_y):.1f} | | | | |",
     ]
     for name, corner in CORNERS.items():
-        found = [100 * value for value in read_on(corner, net, images, labels, chosen.instances)]
-        spread = (
-            f"{statistics.stdev(found):.1f} | {min(found):.1f} | {max(found):.1f}"
-            if len(found) > 1
-            else "| |"
-        )
+        found = [100 * value for value in read_on(corner, net, dataset, chosen.instances)]
+        spread = "| |"
+        if len(found) > 1:
+            spread = f"{statistics.stdev(found):.1f} | {min(found):.1f} | {max(found):.1f}"
         lines.append(f"| {name} | {statistics.fmean(found):.1f} | {spread} | {len(found)} |")
         print(lines[-1], f"{time.monotonic() - started:.0f} s", flush=True)
     if chosen.out is not None:
