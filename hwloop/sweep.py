@@ -212,13 +212,12 @@ def _evaluate(design: Design, out: Path) -> dict[str, Any]:
         batch=recipe.evaluate.batch,
     )
     chip = estimate(chip_facts(conductance_map, inputs.vectors, readout), load_cost_card(), readout)
-    card = conductance_map.card
+    levels = conductance_map.card.levels
     return {
         "accuracy": accuracies,
         "accuracy_ideal": held["accuracy"],
         "adc_bits": {
-            name: resolution(layer, card.levels, readout, idle=card.idle_steps).widest
-            for name, layer in conductance_map.layers.items()
+            name: resolution(layer, levels, readout).widest for name, layer in conductance_map.layers.items()
         },
         "tiles": conductance_map.tiles,
         "arrays": conductance_map.arrays,

@@ -104,10 +104,9 @@ def chip_facts(
     Raises:
         ValueError: as :func:`hwloop.mapping.resolution`.
     """
-    layers, card = {}, conductance_map.card
+    layers = {}
     for name, layer in conductance_map.layers.items():
-        found = resolution(layer, card.levels, readout or Readout(), idle=card.idle_steps)
-        bits_of_tiles = found.bits.tolist()
+        bits_of_tiles = resolution(layer, conductance_map.card.levels, readout or Readout()).bits.tolist()
         lines = zip(_used(layer.row_index), _used(layer.col_index), strict=True)
         layers[name] = LayerFacts(
             tiles=tuple(
