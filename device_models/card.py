@@ -60,8 +60,10 @@ SECTIONS = (
 class DeviceCard(BaseModel):
     """The figures of one memristor process.
 
-    Conductance level ``k`` (1 to ``level_count``) is ``k * g_max / level_count``. Level 0 is a pruned
-    cell: it is not formed, conducts nothing and is not drawn.
+    Conductance level ``k`` (1 to ``level_count``) is ``k * g_step`` above ``g_min``, and the highest is
+    ``g_max`` (LRS). With ``g_min`` every cell on a word line that is driven is formed, and those that hold
+    nothing conduct ``g_min`` (HRS). Without it, level 0 is a pruned cell: it is not formed, conducts
+    nothing and is not drawn.
 
     A section that is missing is an effect that the card knows nothing about, and that is not simulated.
     """
@@ -73,6 +75,7 @@ class DeviceCard(BaseModel):
     title: str = Field(max_length=200)
     temperature: Kelvin
     g_max: Siemens
+    g_min: Siemens | None = None
     level_count: Number
     read_voltage: Volt
     read_noise: Number
@@ -101,7 +104,11 @@ class DeviceCard(BaseModel):
             raise ValueError("read_noise must lie between 0 and 1")
         if not 0 < self.temperature.value <= 1000:
             raise ValueError("temperature must lie between 0 and 1000 K")
+        if not 0 <= self.g_idle < self.g_max.value:
+            raise ValueError("g_min must lie between 0 and g_max")
         if self.version == 1:
+            if self.g_min is not None:
+                raise ValueError("g_min needs version = 2")
             if self.programming_error is None:
                 raise ValueError("programming_error is missing (only version 2 may leave it out)")
             for section in SECTIONS:
@@ -118,7 +125,9 @@ class DeviceCard(BaseModel):
         if self.programming_error is not None:
             if self.programming_error.later and (self.drift is not None or self.relaxation is not None):
                 raise ValueError("programming_error.later and drift both say how a cell moves: keep one")
-            levels: np.ndarray = np.arange(1.0, self.levels + 1) * self.g_step
+            levels: np.ndarray = (
+                self.g_idle + np.arange(0.0 if self.g_idle else 1.0, self.levels + 1) * self.g_step
+            )
             for spread in (self.programming_error, *self.programming_error.later):
                 try:
                     spread.within(levels)
@@ -149,7 +158,17 @@ class DeviceCard(BaseModel):
     @property
     def g_step(self) -> float:
         """Conductance between neighbouring levels, in siemens."""
-        return self.g_max.value / self.levels
+        return (self.g_max.value - self.g_idle) / self.levels
+
+    @property
+    def g_idle(self) -> float:
+        """Conductance of a cell of level 0, in siemens."""
+        return 0.0 if self.g_min is None else self.g_min.value
+
+    @property
+    def idle_steps(self) -> float:
+        """Conductance of a cell of level 0, in level steps."""
+        return self.g_idle / self.g_step
 
     def with_levels(self, levels: int) -> DeviceCard:
         """Return the card with fewer levels, evenly spaced up to the same ``g_max``.
@@ -213,17 +232,11 @@ def parse_card(kind: type[Card], data: dict[str, Any], where: str) -> Card:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        field = _brief(".".join(str(part) for part in first["loc"]) or "card")
-        problem = _brief(first["msg"].removeprefix("Value error, "), 500)
+        field = ".".join(str(part) for part in first["loc"]) or "card"
+        problem = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             problem = f"no such key{_suggest(kind, first['loc'])}"
         raise CardError(f"{where}: {field}: {problem}") from error
-
-
-def _brief(text: str, most: int = 100) -> str:
-    """Return text that may come from a file as so many characters of one line."""
-    shown = text if text.isprintable() else ascii(text)[1:-1]
-    return shown if len(shown) <= most else shown[:most] + "..."
 
 
 def _suggest(kind: type[BaseModel], location: tuple[str | int, ...]) -> str:

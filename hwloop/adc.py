@@ -12,14 +12,23 @@ from torch import nn
 from device_models.crossbar import Wires
 from hwloop.hardware import FastHardware, network_from_map, on_hardware
 from hwloop.line import adc_counts
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, exact_adc_bits, largest_sums, resolution
+from hwloop.mapping import (
+    UNUSED_LINE,
+    ConductanceMap,
+    LayerMap,
+    exact_adc_bits,
+    full_scale,
+    largest_sums,
+    resolution,
+)
 from hwloop.recipe import Readout
 from hwloop.training import accuracy
 
 CALIBRATION_IMAGES = 200
 """Training images that ranges are chosen by, unless said otherwise."""
 
-_FINE = 0.5  # level steps: how finely currents are told apart when ranges are chosen
+_FINE = 0.5  # level steps: how finely currents are told apart when ranges are chosen,
+_MOST_STEPS = 1 << 14  # unless that were more steps than these
 _RANGES = 32  # candidates of the range for each resolution
 _NARROWEST = 16  # of them, the largest current over the narrowest range
 
@@ -122,22 +131,30 @@ class Ranges:
         seed: int,
         images: torch.Tensor,
     ) -> None:
-        self._digit_bits, levels = readout.bits_per_cycle, conductance_map.card.levels
-        fine = readout.lossless.model_copy(update={"adc_lsb": _FINE})
+        self._digit_bits, card = readout.bits_per_cycle, conductance_map.card
+        bipolar = readout.subtraction == "analog"
+        idle = 0.0 if bipolar else card.idle_steps
+        spans = {
+            name: max([0, *full_scale(layer, card.levels, readout, idle=idle).tolist()])
+            for name, layer in conductance_map.layers.items()
+        }
+        self._fine = {name: max(_FINE, span / _MOST_STEPS) for name, span in spans.items()}
+        self.lossless_bits = {name: max(1, span.bit_length() + bipolar) for name, span in spans.items()}
+        fine = readout.lossless.model_copy(update={"adc_lsb": self._fine})
         hardware = FastHardware(wires, fine, seed=seed, instance="adc ranges")
         hardware.program(conductance_map)
         self._counts = adc_counts(net, conductance_map, hardware, images)
-        self._bottoms, self.lossless_bits = {}, {}
-        for name, layer in conductance_map.layers.items():
-            self._bottoms[name] = max([0, *resolution(layer, levels, fine).bottom.tolist()])
-            self.lossless_bits[name] = max(1, resolution(layer, levels, readout.lossless).widest)
+        self._bottoms = {
+            name: max([0, *resolution(layer, card.levels, fine, idle=card.idle_steps).bottom.tolist()])
+            for name, layer in conductance_map.layers.items()
+        }
 
     def best_lsb(self, layer: str, bits: int) -> float:
         """Return the least significant bit, in level steps, for ``bits``; 1 if they lose nothing."""
         if bits >= self.lossless_bits[layer]:
             return 1.0
         counts, bottom = self._counts[layer].double(), self._bottoms[layer]
-        currents = (torch.arange(counts.shape[1], dtype=torch.float64) - bottom) * _FINE
+        currents = (torch.arange(counts.shape[1], dtype=torch.float64) - bottom) * self._fine[layer]
         cycles = torch.arange(len(counts), dtype=torch.float64)
         weight = 4.0 ** (self._digit_bits * cycles) @ counts
         sign = int(bottom > 0)

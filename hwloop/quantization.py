@@ -77,6 +77,12 @@ class _OnLevels(nn.Module):
         return self.mask * (self.level_set.project(allowed).detach() + (weight - weight.detach()))
 
 
+def largest_scale(matrix: torch.Tensor, levels: int) -> float:
+    """Return the scale that puts the largest weight on the highest level, so that none is clipped."""
+    largest = float(matrix.detach().abs().max()) if matrix.numel() else 0.0
+    return float(np.float32(largest / levels)) or 1.0
+
+
 def best_scale(matrix: torch.Tensor, levels: int) -> float:
     """Return the scale that puts the nonzero entries of ``matrix`` on levels with the least squared error.
 
@@ -96,19 +102,27 @@ def best_scale(matrix: torch.Tensor, levels: int) -> float:
     return float(np.float32(min(refined(scale) for scale in grid.tolist())[1]))
 
 
-def quantize(net: nn.Module, masks: Mapping[str, torch.Tensor], levels: int) -> dict[str, QuantizedLayer]:
+def quantize(
+    net: nn.Module,
+    masks: Mapping[str, torch.Tensor],
+    levels: int,
+    scale: recipe.Scale = "least-squares",
+) -> dict[str, QuantizedLayer]:
     """Return weight codes and scale of each crossbar layer, as near to its weights as can be.
 
     Args:
         net: the network; not changed.
         masks: bool ``[rows, cols]`` for each crossbar layer, True = kept.
         levels: largest weight code, at most 127 (:func:`hwloop.mapping.largest_code`).
+        scale: how the scale of a layer is chosen: of least squared error, or its largest weight at the
+            highest level.
     """
+    choose = best_scale if scale == "least-squares" else largest_scale
     layers: dict[str, QuantizedLayer] = {}
     for name, layer in crossbar_layers(net).items():
         matrix = to_matrix(layer).detach() * masks[name]
-        scale = best_scale(matrix, levels)
-        layers[name] = QuantizedLayer(LevelSet(scale, levels).codes(matrix), scale)
+        chosen = choose(matrix, levels)
+        layers[name] = QuantizedLayer(LevelSet(chosen, levels).codes(matrix), chosen)
     return layers
 
 
@@ -145,7 +159,7 @@ def quantize_and_tune(
         progress: called with the fraction done and a few words.
     """
     layers = crossbar_layers(net)
-    start = quantize(net, masks, levels)
+    start = quantize(net, masks, levels, choice.scale)
     for name, layer in layers.items():
         mask = from_matrix(layer, masks[name].to(layer.weight))
         signs = layer.weight.detach().sign() if keep_signs else None

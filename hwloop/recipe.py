@@ -16,6 +16,7 @@ from device_models.converters.dac import MAX_DAC_BITS, MAX_LEVEL_MISMATCH
 from device_models.wire_table import wire_resistance
 
 AdcBits = Annotated[int, Field(ge=1, le=MAX_BITS)]
+Scale = Literal["least-squares", "largest"]
 AdcLsb = Annotated[float, Field(gt=0)]
 
 
@@ -88,6 +89,7 @@ class Prune(_Section):
 class Quantize(_Section):
     """Training with weights on the card's levels after they are projected."""
 
+    scale: Scale = "least-squares"
     epochs: int = Field(default=2, ge=0, le=1000)
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
 
@@ -149,7 +151,12 @@ class Readout(_Section):
 
 
 class HardwareChoice(Readout):
-    """The arrays: device card, size, wires, and how they are read."""
+    """The arrays: device card, size, wires, and how they are read.
+
+    Attributes:
+        wire: ohm of one segment of word lines and bit lines; None = what ``node`` and ``cell`` give.
+        driver: ohm between a source and its word line; ``sense``: between a bit line and its virtual ground.
+    """
 
     card: str = "rram-neurram"
     cell_levels: int | None = Field(default=None, ge=1, le=127)
@@ -159,6 +166,7 @@ class HardwareChoice(Readout):
     cols: int = Field(default=64, ge=1, le=1024)
     node: str = "45nm"
     cell: Literal["1t1r", "crosspoint"] = "1t1r"
+    wire: float | None = Field(default=None, ge=0)
     driver: float = Field(default=100.0, ge=0)
     sense: float = Field(default=100.0, ge=0)
 

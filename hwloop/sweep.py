@@ -212,12 +212,13 @@ def _evaluate(design: Design, out: Path) -> dict[str, Any]:
         batch=recipe.evaluate.batch,
     )
     chip = estimate(chip_facts(conductance_map, inputs.vectors, readout), load_cost_card(), readout)
-    levels = conductance_map.card.levels
+    card = conductance_map.card
     return {
         "accuracy": accuracies,
         "accuracy_ideal": held["accuracy"],
         "adc_bits": {
-            name: resolution(layer, levels, readout).widest for name, layer in conductance_map.layers.items()
+            name: resolution(layer, card.levels, readout, idle=card.idle_steps).widest
+            for name, layer in conductance_map.layers.items()
         },
         "tiles": conductance_map.tiles,
         "arrays": conductance_map.arrays,

@@ -104,9 +104,10 @@ def chip_facts(
     Raises:
         ValueError: as :func:`hwloop.mapping.resolution`.
     """
-    layers = {}
+    layers, card = {}, conductance_map.card
     for name, layer in conductance_map.layers.items():
-        bits_of_tiles = resolution(layer, conductance_map.card.levels, readout or Readout()).bits.tolist()
+        found = resolution(layer, card.levels, readout or Readout(), idle=card.idle_steps)
+        bits_of_tiles = found.bits.tolist()
         lines = zip(_used(layer.row_index), _used(layer.col_index), strict=True)
         layers[name] = LayerFacts(
             tiles=tuple(

@@ -213,7 +213,7 @@ class FastHardware:
         readout, card = self._readout, conductance_map.card
         if not self._adc:
             readout = readout.model_copy(update=_WITHOUT_ADCS)
-        found = resolution(layer, card.levels, readout)
+        found = resolution(layer, card.levels, readout, idle=card.idle_steps)
         weights, per_input = line_weights(layer, card.levels)
         noise = _relative_noise(layer, card.drawn(self._seed, self._instance))
         lines = _bit_lines(levels, weights.numpy(), noise, subtracted=found.bipolar)
@@ -249,9 +249,9 @@ class FastHardware:
         if self._adc and not (exact and drivers is None):
             return arrays
         matrix = _matrix(layer, lines.weights, np.rint(lines.levels) if self._adc else lines.levels)
-        # Float32 holds whole numbers up to 2^24 exactly.
+        # Float32 holds whole numbers up to 2^24 exactly; without ADCs nothing hangs on the last digits.
         largest = float(matrix.abs().sum(0).max()) * 2**readout.dac_bits
-        arrays.matrix = matrix.to(torch.float32 if largest < 2**24 else torch.float64)
+        arrays.matrix = matrix.to(torch.float32 if not self._adc or largest < 2**24 else torch.float64)
         if lines.variances is not None:
             arrays.variance = _matrix(layer, lines.weights**2, lines.variances).to(torch.float32)
         return arrays

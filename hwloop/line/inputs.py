@@ -120,7 +120,8 @@ def _card(choice: HardwareChoice) -> DeviceCard:
 
 def make_wires(choice: HardwareChoice) -> Wires:
     """Return the wire figures of arrays of a choice of hardware."""
-    return Wires(*wire_resistance(choice.node, choice.cell), driver=choice.driver, sense=choice.sense)
+    segments = wire_resistance(choice.node, choice.cell) if choice.wire is None else (choice.wire,) * 2
+    return Wires(*segments, driver=choice.driver, sense=choice.sense)
 
 
 def _check_shapes(net: nn.Module, dataset: Dataset, recipe: Recipe) -> None:

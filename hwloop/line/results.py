@@ -81,8 +81,11 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
     """
     recipe, found = folder.recipe, {name: folder.result(name) for name in STATIONS}
     errors = found["evaluate_after"]["layer_errors"]
-    levels = conductance_map.card.levels
-    adcs = {n: resolution(layer, levels, recipe.hardware) for n, layer in conductance_map.layers.items()}
+    card = conductance_map.card
+    adcs = {
+        name: resolution(layer, card.levels, recipe.hardware, idle=card.idle_steps)
+        for name, layer in conductance_map.layers.items()
+    }
     layers = {name: _layer(layer, errors[name], adcs[name]) for name, layer in conductance_map.layers.items()}
     seconds = {name: found[name]["seconds"] for name in STATIONS}
     return Summary(

@@ -7,7 +7,8 @@ differential encoding and one slice,
     matrix[row_index[t, i], col_index[t, j]] = weight_per_siemens * (g[t, 0, 0, i, j] - g[t, 1, 0, i, j])
 
 for every used line; matrix entries that no tile holds are zero. A pruned weight has mask False, and level
-code 0 and conductance 0 in both polarities. :mod:`hwloop.mapping.encoding` has the general case.
+code 0 in both polarities, which conducts nothing unless the card has a ``g_min``.
+:mod:`hwloop.mapping.encoding` has the general case.
 """
 
 from __future__ import annotations
@@ -145,12 +146,14 @@ class ConductanceMap:
 
     @property
     def g_step(self) -> float:
-        """Conductance between neighbouring levels, siemens; level ``k`` is ``k * g_step``."""
+        """Conductance between neighbouring levels, siemens; level ``k`` is ``k * g_step`` above level 0."""
         return self.card.g_step
 
     def target(self, layer: str, dtype: torch.dtype = torch.float64) -> torch.Tensor:
         """Target conductances of a layer in siemens, ``[tiles, polarity, slice, rows, cols]``."""
-        return self.layers[layer].codes.to(dtype) * self.g_step
+        codes, row_index = self.layers[layer].codes, self.layers[layer].row_index
+        driven = (row_index != UNUSED_LINE)[:, None, None, :, None]
+        return codes.to(dtype) * self.g_step + driven.to(dtype) * self.card.g_idle
 
     @property
     def tiles(self) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from device_models.card import DeviceCard
+
 from .conductance_map import ConductanceMap, LayerMap
 from .map_checks import LayerFacts
 from .map_schema import target_of
@@ -63,13 +65,13 @@ def _export(
     conductance_map: ConductanceMap,
     folder: Path,
     ending: str,
-    write: Callable[[Path, LayerMap, float], None],
+    write: Callable[[Path, LayerMap, DeviceCard], None],
 ) -> list[Path]:
     names = file_names(conductance_map)
     files = {name: folder / (names[name] + ending) for name in names}
 
     def layer(name: str) -> Callable[[Path], None]:
-        return lambda path: write(path, conductance_map.layers[name], conductance_map.g_step)
+        return lambda path: write(path, conductance_map.layers[name], conductance_map.card)
 
     def summary(path: Path) -> None:
         with path.open("x", encoding="utf-8") as file:
@@ -149,7 +151,7 @@ def _summary(conductance_map: ConductanceMap, files: dict[str, Path]) -> dict[st
     }
 
 
-def _write_csv(path: Path, layer: LayerMap, g_step: float) -> None:
+def _write_csv(path: Path, layer: LayerMap, card: DeviceCard) -> None:
     codes = layer.codes.numpy(force=True)
     row_index, col_index = layer.row_index.numpy(force=True), layer.col_index.numpy(force=True)
     with path.open("x", encoding="utf-8", newline="") as file:
@@ -169,17 +171,17 @@ def _write_csv(path: Path, layer: LayerMap, g_step: float) -> None:
                 row_index[tile, lines].tolist(),
                 col_index[tile, bits].tolist(),
                 levels.tolist(),
-                _shortest(target_of(levels, g_step)),
+                _shortest(target_of(cells, row_index[tile], card)[polarity, slices, lines, bits]),
                 actual,
             )
             table.writerows((tile, *cell) for cell in zip(*columns, strict=True))
 
 
-def _write_npz(path: Path, layer: LayerMap, g_step: float) -> None:
+def _write_npz(path: Path, layer: LayerMap, card: DeviceCard) -> None:
     codes = layer.codes.numpy(force=True)
     arrays = {
         "codes": codes,
-        "target": target_of(codes, g_step),
+        "target": target_of(codes, layer.row_index.numpy(force=True), card),
         "mask": layer.mask.numpy(force=True).astype(np.uint8),
         "row_index": layer.row_index.numpy(force=True),
         "col_index": layer.col_index.numpy(force=True),

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from device_models.card import DeviceCard
+
+from .conductance_map import UNUSED_LINE, Encoding
 from .hdf5_reading import SafeGroup
 from .map_checks import LayerFacts
 from .map_errors import MapProblemError, guarded
@@ -55,7 +58,11 @@ _CELLS = (
 )
 DATA = {
     "codes": ("|u1", "1", f"Level of every cell, 0 = absent cell. {_CELLS}"),
-    "target": ("<f4", "S", f"Conductance to program: level code times g_step_siemens. {_CELLS}"),
+    "target": (
+        "<f4",
+        "S",
+        f"Conductance to program: level code times g_step_siemens above the card's g_min. {_CELLS}",
+    ),
     "actual": ("<f4", "S", f"Conductance after programming. {_CELLS}"),
     "mask": ("|u1", "1", "1 where a weight is kept, 0 where it is pruned. [tile, word line, bit line]"),
     "row_index": ("<i4", "1", "Matrix row of each word line, -1 = line not used. [tile, word line]"),
@@ -69,15 +76,15 @@ DATA = {
     ),
 }
 """Data sets of a layer: type, SI unit, description."""
-OPTIONAL = ("actual", "target")
+OPTIONAL = "actual"
 OFFSET_ONLY, POLARISED_ONLY = "flipped", "negative"
 PER_TILE = ("codes", "target", "mask", "actual")
 """Data sets that are stored, written and read one tile at a time."""
 
 
-def version(layers: Iterable[LayerFacts], targets: bool) -> int:
-    """Return the version of a file: 2 if a layer is polarised or there are no targets, unknown to 1."""
-    return 1 if targets and all(layer.encoding != "polarised" for layer in layers) else 2
+def version(encodings: Iterable[Encoding]) -> int:
+    """Return the version of a file: 2 if a layer is polarised, which programs for version 1 then refuse."""
+    return 2 if "polarised" in encodings else 1
 
 
 def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
@@ -100,9 +107,16 @@ def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[i
     return found
 
 
-def target_of(codes: np.ndarray, g_step: float) -> np.ndarray:
-    """Return the target conductances in siemens, float32, of level codes of any shape."""
-    return (codes * np.float64(g_step)).astype(np.float32)
+def target_of(codes: np.ndarray, row_index: np.ndarray, card: DeviceCard) -> np.ndarray:
+    """Return the target conductances in siemens, float32, of level codes.
+
+    Args:
+        codes: ``[..., polarity, slice, rows, cols]``.
+        row_index: of the word lines, ``[..., rows]``; cells on word lines that are not used do not conduct.
+        card: the device card.
+    """
+    driven = (row_index != UNUSED_LINE)[..., None, None, :, None]
+    return (codes * np.float64(card.g_step) + driven * card.g_idle).astype(np.float32)
 
 
 def attributes_of(facts: LayerFacts) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Resolution:
         return 2 ** (self.bits - 1) if self.bipolar else torch.zeros_like(self.bits)
 
 
-def resolution(layer: LayerMap, levels: int, readout: Readout) -> Resolution:
+def resolution(layer: LayerMap, levels: int, readout: Readout, *, idle: float = 0.0) -> Resolution:
     """Return what the ADCs of a layer resolve.
 
     Converters that the readout says nothing about are lossless: their least significant bit is one level step
@@ -52,6 +52,7 @@ def resolution(layer: LayerMap, levels: int, readout: Readout) -> Resolution:
         layer: the layer.
         levels: conducting levels of a cell.
         readout: how it is read.
+        idle: what a cell of level 0 conducts, in level steps (:attr:`DeviceCard.idle_steps`).
 
     Raises:
         ValueError: naming the layer, if no converter can have so many bits, its arrays have one polarity and
@@ -69,11 +70,11 @@ def resolution(layer: LayerMap, levels: int, readout: Readout) -> Resolution:
             f"must divide that and is {readout.rows_at_once or 'all of an array'}"
         )
     bits, lsb = _of(readout.adc_bits, layer.name), _of(readout.adc_lsb, layer.name)
-    plain = readout.bits_per_conversion == 1 and readout.rows_at_once is None
+    plain = readout.bits_per_conversion == 1 and readout.rows_at_once is None and idle == 0
     if plain and bits is None and lsb in (None, 1.0):
         lsb, needed = 1.0, layer.adc_bits.to(torch.int64) + bipolar  # as the map has them
     else:
-        spans = full_scale(layer, levels, readout)
+        spans = full_scale(layer, levels, readout, idle=0.0 if bipolar else idle)
         if lsb is None:
             top = None if bits is None else max(1, (1 << (bits - bipolar)) - 1)
             lsb = 1.0 if top is None else max([1.0, *(spans / top).tolist()])
@@ -87,13 +88,19 @@ def resolution(layer: LayerMap, levels: int, readout: Readout) -> Resolution:
     return found
 
 
-def full_scale(layer: LayerMap, levels: int, readout: Readout) -> torch.Tensor:
+def full_scale(layer: LayerMap, levels: int, readout: Readout, *, idle: float = 0.0) -> torch.Tensor:
     """Return the most level steps that one conversion of each tile can see, int64 ``[tiles]``.
 
-    Source: TinyADC (DATE 2021): l cells that conduct in a bit line, each at its highest level.
+    Source: TinyADC (DATE 2021): l cells that conduct in a bit line, each at its highest level. All cells on
+    driven word lines add what they conduct at level 0, ``idle`` level steps each.
     """
+    digits = (1 << readout.bits_per_conversion) - 1
     most = largest_sums(layer, (layer.codes != 0).to(torch.int64), readout.rows_at_once)
-    return most.amax((1, 2, 3)) * (levels * ((1 << readout.bits_per_conversion) - 1))
+    spans = most.amax((1, 2, 3)) * (levels * digits)
+    if idle:
+        driven = largest_sums(layer, torch.ones_like(layer.codes, dtype=torch.int64), readout.rows_at_once)
+        spans += torch.ceil(driven.amax((1, 2, 3)) * (idle * digits)).to(torch.int64)
+    return spans
 
 
 def largest_sums(layer: LayerMap, cells: torch.Tensor, rows_at_once: int | None) -> torch.Tensor:

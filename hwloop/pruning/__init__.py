@@ -3,12 +3,15 @@
 from .admm import Pruned as Pruned
 from .admm import PruningError as PruningError
 from .admm import admm_prune as admm_prune
+from .compact import compact as compact
 from .constraints import Blocks as Blocks
 from .constraints import ConstraintSet as ConstraintSet
 from .constraints import Filters as Filters
 from .constraints import Intersection as Intersection
 from .constraints import LevelSet as LevelSet
 from .constraints import Rows as Rows
+from .graph import Graph as Graph
+from .graph import trace as trace
 from .masks import Masks as Masks
 from .masks import apply_masks as apply_masks
 from .masks import full_masks as full_masks

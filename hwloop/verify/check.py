@@ -211,7 +211,7 @@ def _read(
     requests = []
     for sample, currents in pairs:
         layer = conductance_map.layers[sample.layer]
-        found = resolution(layer, card.levels, readout)
+        found = resolution(layer, card.levels, readout, idle=card.idle_steps)
         bits = int(found.bits[sample.tile])
         if bits > MAX_BITS:
             return without_circuit(f"ADC circuits have 1 to {MAX_BITS} bits, not {bits}")

@@ -51,7 +51,8 @@ def matches(card: DeviceCard, g_us: list[float], sigma_us: Callable[[np.ndarray]
 
 
 def test_every_shipped_card_is_held_against_its_source() -> None:
-    assert set(card_names()) == {*SOURCES, *WITHOUT_PROGRAMMING, "ideal"}
+    chosen = {"ideal", "generic-10k", "generic-100k"}  # figures of nobody's cells
+    assert set(card_names()) == {*SOURCES, *WITHOUT_PROGRAMMING, *chosen}
 
 
 @pytest.mark.parametrize("name", SOURCES)
