@@ -162,6 +162,7 @@ class HardwareChoice(Readout):
     cell_levels: int | None = Field(default=None, ge=1, le=127)
     encoding: Literal["differential", "offset", "polarised"] = "differential"
     slices: int = Field(default=1, ge=1, le=8)
+    placement: Literal["matrix", "near"] = "matrix"
     rows: int = Field(default=64, ge=1, le=1024)
     cols: int = Field(default=64, ge=1, le=1024)
     node: str = "45nm"

@@ -175,6 +175,7 @@ def map_from_codes(run: Run, folder: Path, found: Result) -> tuple[nn.Module, Co
         encoding=run.recipe.hardware.encoding,
         slices=run.recipe.hardware.slices,
         fragment=run.recipe.hardware.fragment,
+        placement=run.recipe.hardware.placement,
     )
 
 

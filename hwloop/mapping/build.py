@@ -13,6 +13,7 @@ from hwloop.networks import CrossbarLayer, crossbar_layers
 
 from .conductance_map import ConductanceMap, Encoding, LayerMap
 from .encoding import encode
+from .placement import Placement, near
 from .resolution import tile_adc_bits
 from .tiles import form_tiles
 
@@ -29,6 +30,7 @@ def build_map(
     encoding: Encoding = "differential",
     slices: int = 1,
     fragment: int = 1,
+    placement: Placement = "matrix",
 ) -> ConductanceMap:
     """Map every crossbar layer of a quantized network to tiles of a device card's conductances.
 
@@ -45,6 +47,7 @@ def build_map(
         encoding: how signed weights become cells.
         slices: cells of one polarity that hold a weight.
         fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
+        placement: order of the lines within a tile.
 
     Raises:
         ValueError: naming the layer, if one is missing or its codes do not fit the layer or the cells.
@@ -54,7 +57,16 @@ def build_map(
     _check_names(layers, input_scales, "input scale")
     mapped = {
         name: _map_layer(
-            name, layer, *quantized[name], card, array_shape, *input_scales[name], encoding, slices, fragment
+            name,
+            layer,
+            *quantized[name],
+            card,
+            array_shape,
+            *input_scales[name],
+            encoding,
+            slices,
+            fragment,
+            placement,
         )
         for name, layer in layers.items()
     }
@@ -77,6 +89,7 @@ def _map_layer(
     encoding: Encoding,
     slices: int,
     fragment: int,
+    placement: Placement,
 ) -> LayerMap:
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     matrix_shape = (layer.weight[0].numel() * groups, layer.weight.shape[0])
@@ -90,6 +103,9 @@ def _map_layer(
     try:
         blocks, row_index, col_index = form_tiles(codes, array_shape, groups, fragment)
         cells = encode(blocks, row_index, col_index, encoding, card.levels, slices, fragment)
+        if placement == "near":
+            blocks, row_index, col_index = near(blocks, row_index, col_index, cells.codes, fragment)
+            cells = encode(blocks, row_index, col_index, encoding, card.levels, slices, fragment)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {name}: {error}") from error
     return LayerMap(

@@ -55,7 +55,7 @@ class LayerMap:
             None unless encoding is offset: otherwise the cells that are there tell it.
         negative: bool ``[tiles, fragments, cols]``, True where the weights of a fragment are negative; None
             unless encoding is polarised. A fragment is a run of as many word lines of a bit line as the
-            shape says, and used word lines come first.
+            shape says; of those that are used only the last may have unused word lines.
 
     Raises:
         ValueError: if these three are not those of an encoding with as many polarities.

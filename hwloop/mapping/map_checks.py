@@ -123,8 +123,8 @@ class TileChecker:
 
     Raises:
         MapProblemError: if an index is out of range or twice in a tile, the ADC bits are out of range, a bit
-            line is flipped or negative that is not used, fragments do not divide the word lines or an unused
-            one lies before a used one, or the cells cannot hold any weight.
+            line is flipped or negative that is not used, fragments do not divide the word lines or leave some
+            unused before other fragments, or the cells cannot hold any weight.
     """
 
     def __init__(
@@ -242,15 +242,22 @@ def _check_flags(name: str, axis: str, flags: np.ndarray, col_index: np.ndarray)
 
 
 def _check_fragments(fragments: int, row_index: np.ndarray) -> None:
-    """Raise unless word lines make so many equal fragments, and those of a tile that are used come first."""
+    """Raise unless word lines make so many equal fragments, which are read whole.
+
+    Used word lines are read in groups of neighbours, so only the last fragment that a tile uses may have
+    unused word lines.
+    """
     if row_index.shape[1] % fragments:
         raise MapProblemError(f"negative: {fragments} fragments in {row_index.shape[1]} word lines")
-    used = row_index != UNUSED_LINE
-    if np.any(late := used[:, 1:] & ~used[:, :-1]):
-        tile, line = np.argwhere(late)[0]
+    used = (row_index != UNUSED_LINE).reshape(len(row_index), fragments, row_index.shape[1] // fragments)
+    partial = used.any(axis=2) & ~used.all(axis=2)
+    # Fragments after each one that use any line: the sum from the end, less the fragment itself.
+    after = np.cumsum(used.any(axis=2)[:, ::-1], axis=1)[:, ::-1] > 1
+    if np.any(broken := partial & after):
+        tile, fragment = np.argwhere(broken)[0]
         raise MapProblemError(
-            f"row_index: tile {tile}: word line {line} is not used and the next one is; "
-            f"fragments need the used ones first"
+            f"row_index: tile {tile}: fragment {fragment} has word lines that are not used, which only the "
+            f"last fragment of a tile may have"
         )
 
 

@@ -207,7 +207,7 @@ def as_version_three(file):
         (set_cell("col_index", (0, 0), -1), "layers/fc1: negative: tile 0: fragment"),
         (without_negative, "layers/fc1/flipped: missing"),
         (three_fragments, "negative: 3 fragments in 16 word lines"),
-        (gap_in_the_word_lines, "row_index: tile 0: word line 3 is not used and the next one is"),
+        (gap_in_the_word_lines, "row_index: tile 0: fragment 0 has word lines that are not used"),
         (as_version_three, "format version 3; this program reads 1 and 2"),
     ],
 )
