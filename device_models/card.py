@@ -30,6 +30,7 @@ from .figures import Figure as Figure
 from .figures import FigureList as FigureList
 from .figures import Kelvin, Number, Siemens, Volt
 from .files import open_regular
+from .limits import Limits
 from .random import stream
 
 MAX_CARD_BYTES = 1 << 20
@@ -91,6 +92,7 @@ class DeviceCard(BaseModel):
     retention: Retention | None = None
     iv: Curve | None = None
     pulse: PulseResponse | None = None
+    limits: Limits | None = None
 
     @model_validator(mode="after")
     def _check(self) -> DeviceCard:
@@ -111,10 +113,12 @@ class DeviceCard(BaseModel):
                 raise ValueError("g_min needs version = 2")
             if self.programming_error is None:
                 raise ValueError("programming_error is missing (only version 2 may leave it out)")
-            for section in SECTIONS:
+            for section in (*SECTIONS, "limits"):
                 if getattr(self, section) is not None:
                     raise ValueError(f"{section} needs version = 2")
         self._check_effects()
+        if self.limits is not None and self.read_voltage.value > self.limits.read_voltage.value:
+            raise ValueError("read_voltage is above limits.read_voltage")
         return self
 
     def _check_effects(self) -> None:
@@ -149,6 +153,20 @@ class DeviceCard(BaseModel):
                 if drawn != value:
                     changed[name] = drawn
         return self.model_copy(update=changed) if changed else self
+
+    @property
+    def safe_limits(self) -> Limits:
+        """What must not be exceeded at a bench: the card's limits.
+
+        Without that section it is what reading the largest conductance takes, and nothing may be pulsed.
+        """
+        if self.limits is not None:
+            return self.limits
+        current = self.g_max.value * self.read_voltage.value
+        source = "the card states no limits: no more than reading g_max takes"
+        return Limits(
+            read_voltage=self.read_voltage, cell_current=Figure(value=current, unit="A", source=source)
+        )
 
     @property
     def levels(self) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Unit = Literal["S", "V", "K", "1", "s", "eV", "1/V"]
+Unit = Literal["S", "V", "A", "K", "1", "s", "eV", "1/V"]
 
 
 class Figure(BaseModel):
@@ -84,6 +84,7 @@ def _in(unit: Unit) -> Any:
 
 Siemens = Annotated[Figure, _in("S")]
 Volt = Annotated[Figure, _in("V")]
+Ampere = Annotated[Figure, _in("A")]
 Kelvin = Annotated[Figure, _in("K")]
 Second = Annotated[Figure, _in("s")]
 Number = Annotated[Figure, _in("1")]
