@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .adc import adc
+from .bench import bench_app
 from .calibrate import calibrate_command
 from .common import new_app
 from .devices import devices_app
@@ -41,6 +42,7 @@ app.command("calibrate")(calibrate_command)
 app.command()(sweep)
 app.add_typer(maps_app, name="maps")
 app.add_typer(devices_app, name="devices")
+app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 
 
