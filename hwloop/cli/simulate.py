@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-from collections.abc import Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from .backends import Backend, BackendOption, DriverOption, make_hardware
 from .common import JsonOption, TerminalProgress, emit_json, fail, output
 from .sources import MapRecipeOption, MapsArgument, NetworkOption, network_of, recipe_of
 
 if TYPE_CHECKING:
     from hwloop.hardware import Hardware
-    from hwloop.recipe import Recipe
 
 ERROR_IMAGES = 100
 
 
-class Backend(StrEnum):
-    """What reads the arrays."""
-
-    IDEAL = "ideal"
-    FAST = "fast"
-    SPICE = "spice"
-
-
 def simulate(
     maps: MapsArgument,
-    backend: Annotated[Backend, typer.Option(help="What reads the arrays.")] = Backend.FAST,
+    backend: BackendOption = Backend("fast"),
+    driver: DriverOption = None,
     network: NetworkOption = None,
     recipe: MapRecipeOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the devices.", show_default=False)] = None,
@@ -43,13 +33,17 @@ def simulate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the network of a map on simulated hardware: accuracy, and error of each layer."""
+    """Run the network of a map on hardware: accuracy, and error of each layer."""
     from hwloop.evaluation import evaluate_instances
     from hwloop.line import layer_errors, load_images
     from hwloop.mapping import read_map
     from hwloop.networks import build_network
     from spice_netlists import SpiceError
 
+    if backend.one_chip and (instances > 1 or seed is not None):
+        raise typer.BadParameter(f"{backend} is one chip, which no seed draws", param_hint="--backend")
+    if driver is not None and backend.kind != "bench":
+        raise typer.BadParameter("only an instrument has a driver", param_hint="--driver")
     conductance_map = read_map(maps)
     choice = recipe_of(conductance_map, maps, recipe)
     net = build_network(network_of(conductance_map, maps, network))
@@ -58,10 +52,9 @@ def simulate(
     made: list[Hardware] = []
     with TerminalProgress() as progress:
 
-        def make_hardware(instance: int | str) -> Hardware:
-            made.append(
-                _make(backend, choice, choice.seed if seed is None else seed, instance, progress.update)
-            )
+        def make(instance: int | str) -> Hardware:
+            draws = choice.seed if seed is None else seed
+            made.append(make_hardware(backend, choice, draws, instance, progress.update, driver))
             return made[-1]
 
         progress.begin("simulate")
@@ -69,7 +62,7 @@ def simulate(
             accuracies = evaluate_instances(
                 net,
                 conductance_map,
-                make_hardware,
+                make,
                 x,
                 y,
                 instances=range(instances),
@@ -99,29 +92,3 @@ def simulate(
     for name, rms in errors.items():
         table.add_row(escape(name), f"{rms:.2e}")
     output.print(table)
-
-
-def _make(
-    backend: Backend,
-    choice: Recipe,
-    seed: int,
-    instance: int | str,
-    progress: Callable[[float, str], None],
-) -> Hardware:
-    from hwloop.hardware import FastHardware, IdealHardware
-    from hwloop.hardware.spice import SpiceHardware
-    from hwloop.line import make_wires
-
-    if backend is Backend.IDEAL:
-        return IdealHardware()
-    wires = make_wires(choice.hardware)
-    if backend is Backend.FAST:
-        return FastHardware(wires, choice.hardware, seed=seed, instance=instance)
-    return SpiceHardware(
-        wires,
-        choice.hardware,
-        seed=seed,
-        instance=instance,
-        workers=os.cpu_count() or 1,
-        progress=progress,
-    )
