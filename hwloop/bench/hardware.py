@@ -20,6 +20,7 @@ from .errors import BenchError
 from .limits import check_limits
 
 _NEGATIVE = 1 << 40  # added to the numbers of vectors in the pass of negative inputs
+_FRAGMENT = 1 << 41  # added for each fragment of word lines that is read on its own
 _VECTORS = 4096  # whose codes are gathered at a time
 
 
@@ -30,15 +31,15 @@ class _Layer:
     Attributes:
         map: the layer as it was programmed.
         card: its device card.
+        present: bool ``[tiles, polarity, slice]``, whether an array holds any cell.
         first_array: where its arrays begin; they follow in the order of tile, polarity, slice.
-        writes: how often it was written.
-        vectors: how many it was read with since.
+        vectors: how many it was read with since it was written.
     """
 
     map: LayerMap
     card: DeviceCard
+    present: np.ndarray
     first_array: int
-    writes: int
     vectors: int = 0
 
 
@@ -101,7 +102,7 @@ class BenchHardware:
         """
         chosen = layers_to_program(conductance_map, layers)
         places = self._places(conductance_map, layers)
-        check_limits(chosen.values(), conductance_map.card)
+        check_limits(conductance_map, chosen)
         self._driver.prepare(conductance_map.card)
         self._card = conductance_map.card.name
         if layers is None:
@@ -120,9 +121,7 @@ class BenchHardware:
                 self._report(done / total, f"{name}: {done} of {total} arrays written")
             self._writes[name] = number + 1
             programmed[name] = replace(layer, actual=actual)
-            self._layers[name] = _Layer(
-                programmed[name], conductance_map.card, places[name], self._writes[name]
-            )
+            self._layers[name] = self._holding(conductance_map, programmed[name], places[name])
         return replace(conductance_map, layers=conductance_map.layers | programmed)
 
     def take_up(
@@ -141,12 +140,10 @@ class BenchHardware:
         places = self._places(conductance_map, None)
         self._driver.prepare(conductance_map.card)
         self._card, self._writes = conductance_map.card.name, dict(writes)
-        self._layers = {
-            name: _Layer(
-                conductance_map.layers[name], conductance_map.card, places[name], count, vectors.get(name, 0)
-            )
-            for name, count in writes.items()
-        }
+        self._layers = {}
+        for name in writes:
+            self._layers[name] = self._holding(conductance_map, conductance_map.layers[name], places[name])
+            self._layers[name].vectors = vectors.get(name, 0)
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Read ``inputs``; see :class:`~hwloop.hardware.Hardware`.
@@ -194,26 +191,43 @@ class BenchHardware:
         layer = held.map
         row_index, col_index = layer.row_index.numpy(force=True), layer.col_index.numpy(force=True)
         # An unused word line has index -1, the column of zeros that is added here.
-        word_lines = (self.capabilities.array_shape or row_index.shape[1:])[0]
         padded = np.concatenate([codes, np.zeros((len(codes), 1), np.uint16)], axis=1)
         total = np.zeros((len(codes), layer.matrix_shape[1]))
-        present = (layer.codes != 0).flatten(3).any(dim=3).numpy(force=True)
-        for offset, place in enumerate(np.ndindex(present.shape)):
-            tile, polarity, slice_ = place
-            if not present[place]:
+        for offset, (tile, polarity, slice_) in enumerate(np.ndindex(layer.codes.shape[:3])):
+            if not held.present[tile, polarity, slice_]:
                 continue
-            applied = _padded(padded[:, row_index[tile]], (len(codes), word_lines))
-            sums = self._driver.read(
-                held.first_array + offset, applied, self._readout.dac_bits, float(full_scales[tile]), first
-            )
             lines = np.flatnonzero(col_index[tile] != UNUSED_LINE)
-            total[:, col_index[tile, lines]] += sums[:, lines] * weights[tile, polarity, slice_, lines]
+            applied = padded[:, row_index[tile]]
+            for fragment, signs in enumerate(weights[tile, polarity, slice_]):
+                sums = self._driver.read(
+                    held.first_array + offset,
+                    self._fragment(applied, fragment, layer),
+                    self._readout.dac_bits,
+                    float(full_scales[tile]),
+                    first + fragment * _FRAGMENT,
+                )
+                total[:, col_index[tile, lines]] += sums[:, lines] * signs[lines]
         if per_input.any():
             for tile, counts in enumerate(per_input):
                 lines = np.flatnonzero(col_index[tile] != UNUSED_LINE)
                 sent = padded[:, row_index[tile]].sum(axis=1, dtype=np.float64)
                 total[:, col_index[tile, lines]] += sent[:, None] * counts[lines] * held.card.g_step
         return total
+
+    def _fragment(self, applied: np.ndarray, fragment: int, layer: LayerMap) -> np.ndarray:
+        """Return codes for the instrument's word lines, 0 outside of a fragment that is read alone."""
+        rows = (self.capabilities.array_shape or applied.shape[1:])[0]
+        if layer.encoding != "polarised":
+            return _padded(applied, (len(applied), rows))
+        own = slice(fragment * layer.fragment, (fragment + 1) * layer.fragment)
+        codes = np.zeros((len(applied), rows), applied.dtype)
+        codes[:, own] = applied[:, own]
+        return codes
+
+    def _holding(self, conductance_map: ConductanceMap, layer: LayerMap, first_array: int) -> _Layer:
+        """Return a layer that the instrument holds and that was not read yet."""
+        present = (conductance_map.target(layer.name) != 0).flatten(3).any(dim=3).numpy()
+        return _Layer(layer, conductance_map.card, present, first_array)
 
     def _write(self, array: int, target: np.ndarray, number: int) -> torch.Tensor:
         rows, cols = target.shape
@@ -227,8 +241,9 @@ class BenchHardware:
             dac_bits=self._readout.dac_bits,
             adc_bits=self.capabilities.adc_bits or {},
             adc_lsb=self._readout.adc_lsb,
+            rows_at_once=held.map.fragment if held.map.encoding == "polarised" else None,
         )
-        found = resolution(held.map, held.card.levels, choice)
+        found = resolution(held.map, held.card.levels, choice, idle=held.card.idle_steps)
         bits = self.capabilities.adc_bits
         top = 2.0 ** (found.bits.numpy() if bits is None else np.full(held.map.tiles, bits)) - 1
         spans: np.ndarray = top * found.lsb * held.card.g_step

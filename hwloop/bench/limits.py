@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from device_models.card import DeviceCard
-from hwloop.mapping import LayerMap
+from hwloop.mapping import ConductanceMap
 
 from .errors import LimitError
 
@@ -15,27 +13,24 @@ _POLARITIES = ("positive", "negative")
 _ROUNDING = 1 + 1e-6
 
 
-def check_limits(layers: Iterable[LayerMap], card: DeviceCard) -> None:
+def check_limits(conductance_map: ConductanceMap, layers: Iterable[str]) -> None:
     """Raise unless every cell of layers may be read at the card's read voltage.
 
     Raises:
         LimitError: naming layer, tile, cell and limit.
     """
+    card = conductance_map.card
     limits, volts = card.safe_limits, card.read_voltage.value
-    if volts > limits.read_voltage.value:
-        raise LimitError(
-            f"card {card.name}: its read voltage {volts:g} V is above the limit of "
-            f"{limits.read_voltage.value:g} V; nothing was sent"
-        )
     most = limits.cell_current.value
-    for layer in layers:
-        currents = layer.codes.to(torch.float64) * (card.g_step * volts)
+    for name in layers:
+        currents = conductance_map.target(name) * volts
         over = (currents > most * _ROUNDING).nonzero()
         if len(over):
             tile, polarity, slice_, row, col = over[0].tolist()
-            sign = _POLARITIES[polarity] if layer.encoding == "differential" else "offset"
+            encoding = conductance_map.layers[name].encoding
+            sign = _POLARITIES[polarity] if encoding == "differential" else encoding
             raise LimitError(
-                f"layer {layer.name}, tile {tile}, {sign} slice {slice_}, word line {row}, bit line {col}: "
+                f"layer {name}, tile {tile}, {sign} slice {slice_}, word line {row}, bit line {col}: "
                 f"{float(currents[tile, polarity, slice_, row, col]):.3g} A at {volts:g} V is above the "
                 f"cell current limit of {most:g} A (card {card.name}); nothing was sent"
             )

@@ -40,17 +40,18 @@ def relative_error(hardware: Hardware, conductance_map: ConductanceMap, layer: s
     return float((hardware.read(layer, x) - exact).norm() / exact.norm())
 
 
-def offset_map() -> ConductanceMap:
-    """A layer with a zero weight in offset encoding, on one tile with unused lines."""
+def one_polarity(encoding: str) -> ConductanceMap:
+    """A layer in one array, with unused lines; of one sign in the first half of its rows."""
     blocks = torch.zeros(1, 8, 8, dtype=torch.int8)
-    blocks[0, :5, :4] = torch.randint(-7, 8, (5, 4), generator=torch.Generator().manual_seed(2))
-    row_index = torch.tensor([[0, 1, 2, 3, 4, -1, -1, -1]], dtype=torch.int32)
+    blocks[0, :6, :4] = torch.randint(0, 8, (6, 4), generator=torch.Generator().manual_seed(2))
+    blocks[0, 4:] *= -1
+    row_index = torch.tensor([[0, 1, 2, 3, 4, 5, -1, -1]], dtype=torch.int32)
     col_index = torch.tensor([[0, 1, 2, 3, -1, -1, -1, -1]], dtype=torch.int32)
-    cells = encode(blocks, row_index, col_index, "offset", 15, 1)
+    cells = encode(blocks, row_index, col_index, encoding, 15, 1, fragment=4)
     layer = LayerMap(
         name="c",
         kind="linear",
-        weight_shape=(4, 5),
+        weight_shape=(4, 6),
         groups=1,
         row_index=row_index,
         col_index=col_index,
@@ -74,10 +75,11 @@ def test_a_board_multiplies_with_what_was_programmed(address: str) -> None:
         assert relative_error(hardware, MAP, name) < 0.25
 
 
-def test_other_encodings_give_the_product_too(address: str) -> None:
+@pytest.mark.parametrize("encoding", ["offset", "polarised"])
+def test_other_encodings_give_the_product_too(address: str, encoding: str) -> None:
     hardware = connect(address)
-    hardware.program(offset_map())
-    assert relative_error(hardware, offset_map(), "c") < 0.25
+    hardware.program(one_polarity(encoding))
+    assert relative_error(hardware, one_polarity(encoding), "c") < 0.25
 
 
 def test_a_switch_matrix_with_an_smu_writes_closer_and_reads_the_same_product(address: str) -> None:
@@ -288,7 +290,7 @@ def test_a_driver_of_ones_own_is_one_small_class() -> None:
         def close(self) -> None:
             pass
 
-    for conductance_map in (MAP, offset_map()):
+    for conductance_map in (MAP, one_polarity("offset"), one_polarity("polarised")):
         hardware = BenchHardware(Perfect(), Readout(dac_bits=14))
         hardware.program(conductance_map)
         for name in conductance_map.layers:
