@@ -3,6 +3,7 @@
 from .admm import Pruned as Pruned
 from .admm import PruningError as PruningError
 from .admm import admm_prune as admm_prune
+from .clear import clear_dead as clear_dead
 from .compact import compact as compact
 from .constraints import Blocks as Blocks
 from .constraints import ConstraintSet as ConstraintSet
@@ -16,3 +17,4 @@ from .masks import Masks as Masks
 from .masks import apply_masks as apply_masks
 from .masks import full_masks as full_masks
 from .masks import without_unused_paths as without_unused_paths
+from .reorder import reorder as reorder
