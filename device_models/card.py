@@ -250,11 +250,17 @@ def parse_card(kind: type[Card], data: dict[str, Any], where: str) -> Card:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "card"
-        problem = first["msg"].removeprefix("Value error, ")
+        field = _brief(".".join(str(part) for part in first["loc"]) or "card")
+        problem = _brief(first["msg"].removeprefix("Value error, "), 500)
         if first["type"] == "extra_forbidden":
             problem = f"no such key{_suggest(kind, first['loc'])}"
         raise CardError(f"{where}: {field}: {problem}") from error
+
+
+def _brief(text: str, most: int = 100) -> str:
+    """Return text that may come from a file as so many characters of one line."""
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    return shown if len(shown) <= most else shown[:most] + "..."
 
 
 def _suggest(kind: type[BaseModel], location: tuple[str | int, ...]) -> str:

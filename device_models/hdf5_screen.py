@@ -23,9 +23,9 @@ from typing import Any
 
 MEMORY_BYTES = 768 << 20
 """Address space that a walk may take above that of the interpreter."""
-SECONDS = 5
-"""Time that a walk may take, and as much again for every ``BYTES_PER_TIME`` of the file."""
-BYTES_PER_TIME = 1 << 28
+SECONDS = 2
+"""Processor time that a walk may take, and as much again for every ``BYTES_PER_TIME`` of the file."""
+BYTES_PER_TIME = 1 << 27
 MAX_OBJECTS = 1 << 20
 MAX_ATTRIBUTE_BYTES = 1 << 16
 MAX_DATA_BYTES = 256 << 20
@@ -142,7 +142,7 @@ def _walk_under_limits(path: str, seconds: int, data: bool) -> str:
         most = pages * resource.getpagesize() + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    signal.alarm(2 * seconds)  # twice as long for a disk that makes it wait
+    signal.alarm(3 * seconds)  # more by the clock, for a disk that makes it wait or a busy machine
     try:
         return _walk(path, data)
     except MemoryError:

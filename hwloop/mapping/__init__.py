@@ -17,6 +17,10 @@ from .export import export_csv as export_csv
 from .export import export_npz as export_npz
 from .export_spice import export_spice as export_spice
 from .map_errors import MapFileError as MapFileError
+from .mapfile import MapWriter as MapWriter
+from .mapfile import StoredMap as StoredMap
+from .mapfile import create_map as create_map
+from .mapfile import open_map as open_map
 from .mapfile import read_map as read_map
 from .mapfile import validate_map as validate_map
 from .mapfile import write_map as write_map

@@ -11,7 +11,7 @@ import secrets
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -104,49 +104,75 @@ def put_text(group: h5py.Group, name: str, text: str, description: str) -> None:
     put_attributes(dataset, description=description, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 
-def put_array(
-    group: h5py.Group,
-    name: str,
-    slabs: Iterable[np.ndarray],
-    shape: tuple[int, ...],
-    dtype: str,
-    slab: int,
-    unit: str,
-    description: str,
-) -> None:
-    """Write a data set in chunks of one slab along its first axis, with unit, description and checksum.
+class ArrayWriter:
+    """A data set that is written slab by slab along its first axis, with unit, description and checksum.
 
     Args:
         group: where.
         name: its name.
-        slabs: the data in order, ``slab`` entries of the first axis at a time; a scalar is one slab, an
-            empty array none.
         shape: of the whole.
         dtype: of the file, little-endian; the data must be convertible.
         slab: length of a slab along the first axis.
         unit: SI unit; ``1`` where there is none.
         description: one sentence.
     """
-    digest = hashlib.sha256()
-    kind = np.dtype(dtype)
-    if slab * math.prod(shape[1:]) * kind.itemsize > MAX_CHUNK_BYTES:
-        raise MapProblemError(f"one entry of its first axis takes more than {MAX_CHUNK_BYTES} bytes")
-    chunked = shape != () and math.prod(shape) > 0
-    if chunked:
-        layout = {"chunks": (slab, *shape[1:]), "shuffle": True, "compression": _COMPRESSION_LEVEL}
-        dataset = group.create_dataset(name, shape=shape, dtype=kind, **layout)
-    else:
-        dataset = group.create_dataset(name, shape=shape, dtype=kind)
-    for index, part in enumerate(slabs):
-        data = np.asarray(part, dtype=kind, order="C")
-        digest.update(data.tobytes())
-        if not chunked:
-            dataset[...] = data
-            continue
-        full = np.zeros((slab, *shape[1:]), dtype=kind)
-        full[: len(data)] = data
-        dataset.id.write_direct_chunk((index * slab, *[0] * len(shape[1:])), pack(full))
-    put_attributes(dataset, description=description, unit=unit, sha256=digest.hexdigest())
+
+    def __init__(
+        self,
+        group: h5py.Group,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        slab: int,
+        unit: str,
+        description: str,
+    ) -> None:
+        self._name, self._shape, self._kind, self._slab = name, shape, np.dtype(dtype), slab
+        self._described = {"description": description, "unit": unit}
+        self._digest, self._done = hashlib.sha256(), 0
+        if slab * math.prod(shape[1:]) * self._kind.itemsize > MAX_CHUNK_BYTES:
+            raise MapProblemError(f"one entry of its first axis takes more than {MAX_CHUNK_BYTES} bytes")
+        self._chunked = shape != () and math.prod(shape) > 0
+        layout: dict[str, Any] = {}
+        if self._chunked:
+            layout = {"chunks": (slab, *shape[1:]), "shuffle": True, "compression": _COMPRESSION_LEVEL}
+        self._dataset = group.create_dataset(name, shape=shape, dtype=self._kind, **layout)
+
+    def add(self, part: np.ndarray) -> None:
+        """Write the next slab; only the last may be shorter. A scalar is one slab, an empty array none."""
+        data = np.asarray(part, dtype=self._kind, order="C")
+        self._digest.update(data.tobytes())
+        if not self._chunked:
+            self._dataset[...] = data
+            return
+        full = data
+        if len(data) < self._slab:
+            full = np.zeros((self._slab, *self._shape[1:]), dtype=self._kind)
+            full[: len(data)] = data
+        self._dataset.id.write_direct_chunk((self._done, *[0] * len(self._shape[1:])), pack(full))
+        self._done += len(data)
+
+    def finish(self) -> None:
+        """Seal the data set; raises MapProblemError if slabs are missing."""
+        if self._chunked and self._done != self._shape[0]:
+            raise MapProblemError(f"{self._name}: {self._done} of {self._shape[0]} entries were written")
+        put_attributes(self._dataset, **self._described, sha256=self._digest.hexdigest())
+
+
+def put_array(
+    group: h5py.Group,
+    name: str,
+    data: np.ndarray,
+    dtype: str,
+    unit: str,
+    description: str,
+) -> None:
+    """Write a data set that is in memory, in slabs of about 1 MiB; arguments as of :class:`ArrayWriter`."""
+    length = slab_length(data)
+    writer = ArrayWriter(group, name, data.shape, dtype, length, unit, description)
+    for slab in slabs_of(data, length):
+        writer.add(slab)
+    writer.finish()
 
 
 def slab_length(data: np.ndarray) -> int:

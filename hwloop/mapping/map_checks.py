@@ -120,6 +120,9 @@ class TileChecker:
         adc_bits: uint8 ``[tiles]``.
         flipped: uint8 ``[tiles, slice, cols]``; None unless encoding is offset.
         negative: uint8 ``[tiles, fragments, cols]``; None unless encoding is polarised.
+        first: number in the layer of the first of these tiles.
+        seen: weights that tiles before them hold, bool ``[matrix rows, matrix cols]``; those of these tiles
+            are added. None = there are none before.
 
     Raises:
         MapProblemError: if an index is out of range or twice in a tile, the ADC bits are out of range, a bit
@@ -136,29 +139,33 @@ class TileChecker:
         adc_bits: np.ndarray,
         flipped: np.ndarray | None = None,
         negative: np.ndarray | None = None,
+        *,
+        first: int = 0,
+        seen: np.ndarray | None = None,
     ) -> None:
         rows, cols = facts.matrix_shape
         try:
             self._largest = largest_code(facts.encoding, levels, facts.slices)
         except ValueError as error:
             raise MapProblemError(f"codes: {error}") from error
-        _check_index("row_index", row_index, rows)
-        _check_index("col_index", col_index, cols)
+        _check_index("row_index", row_index, rows, first)
+        _check_index("col_index", col_index, cols, first)
         if np.any(bad := (adc_bits < 1) | (adc_bits > MAX_ADC_BITS)):
             tile = int(np.argmax(bad))
             raise MapProblemError(
-                f"adc_bits: tile {tile}: {adc_bits[tile]} bits, must be 1 to {MAX_ADC_BITS}"
+                f"adc_bits: tile {first + tile}: {adc_bits[tile]} bits, must be 1 to {MAX_ADC_BITS}"
             )
         if flipped is not None:
-            _check_flags("flipped", "slice", flipped, col_index)
+            _check_flags("flipped", "slice", flipped, col_index, first)
         if negative is not None:
-            _check_flags("negative", "fragment", negative, col_index)
-            _check_fragments(facts.fragments, row_index)
+            _check_flags("negative", "fragment", negative, col_index, first)
+            _check_fragments(facts.fragments, row_index, first)
+        self._first = first
         self._levels, self._row_index, self._col_index = levels, row_index, col_index
         self._facts, self._flipped, self._negative = facts, flipped, negative
         self._group_rows, self._group_cols = rows // facts.groups, cols // facts.groups
         # Zeroed memory is taken only where it is written, so a matrix that few tiles touch costs little.
-        self._seen = np.zeros((rows, cols), dtype=np.bool_)
+        self.seen = np.zeros((rows, cols), dtype=np.bool_) if seen is None else seen
 
     def check(self, tile: int, codes: np.ndarray, actual: np.ndarray | None) -> np.ndarray:
         """Check one tile; return its mask, bool ``[rows, cols]``, True where a weight is kept.
@@ -178,7 +185,8 @@ class TileChecker:
         there = (codes != 0).any(axis=1)
         if len(there) == 2 and np.any(both := there[POSITIVE] & there[NEGATIVE]):
             raise MapProblemError(f"codes: tile {tile}: both polarities conduct at {_first(both)}")
-        used_rows, used_cols = self._row_index[tile] != UNUSED_LINE, self._col_index[tile] != UNUSED_LINE
+        row_index, col_index = self._row_index[tile - self._first], self._col_index[tile - self._first]
+        used_rows, used_cols = row_index != UNUSED_LINE, col_index != UNUSED_LINE
         if np.any(unused := there.any(axis=0) & ~(used_rows[:, None] & used_cols)):
             raise MapProblemError(f"codes: tile {tile}: cell on an unused line at {_first(unused)}")
         weights, per_input = self._factors(tile)
@@ -193,16 +201,16 @@ class TileChecker:
             )
         mask: np.ndarray = signed != 0
         lines, bits = np.nonzero(mask)
-        rows, cols = self._row_index[tile, lines], self._col_index[tile, bits]
+        rows, cols = row_index[lines], col_index[bits]
         if np.any(crossing := rows // self._group_rows != cols // self._group_cols):
             at = int(np.argmax(crossing))
             raise MapProblemError(f"codes: tile {tile}: cell between groups at {_cell(lines[at], bits[at])}")
-        if np.any(twice := self._seen[rows, cols]):
+        if np.any(twice := self.seen[rows, cols]):
             at = int(np.argmax(twice))
             raise MapProblemError(
                 f"codes: tile {tile}: {_cell(lines[at], bits[at])} holds a weight held before"
             )
-        self._seen[rows, cols] = True
+        self.seen[rows, cols] = True
         if actual is not None and np.any(bad := ~(np.isfinite(actual) & (actual >= 0))):
             value = actual[bad][0]
             raise MapProblemError(
@@ -216,7 +224,7 @@ class TileChecker:
         In the smallest integers that hold the sum of all slices twice, which no weight exceeds, however wrong
         its cells: products of larger ones would take most of the time of a check.
         """
-        one = slice(tile, tile + 1)
+        one = slice(tile - self._first, tile - self._first + 1)
         flipped, negative = (
             None if flags is None else torch.from_numpy(flags[one] != 0)
             for flags in (self._flipped, self._negative)
@@ -227,7 +235,7 @@ class TileChecker:
         return weights[0].numpy().astype(kind), per_input[0].numpy().astype(kind)
 
 
-def _check_flags(name: str, axis: str, flags: np.ndarray, col_index: np.ndarray) -> None:
+def _check_flags(name: str, axis: str, flags: np.ndarray, col_index: np.ndarray, first: int) -> None:
     """Raise unless every value ``[tiles, axis, cols]`` is 0 or 1, and 0 on bit lines that are not used."""
     for bad, problem in (
         (flags > 1, "must be 0 or 1"),
@@ -237,11 +245,11 @@ def _check_flags(name: str, axis: str, flags: np.ndarray, col_index: np.ndarray)
             tile, part, line = np.argwhere(bad)[0]
             value = flags[tile, part, line]
             raise MapProblemError(
-                f"{name}: tile {tile}: {axis} {part}, bit line {line} is {value}, {problem}"
+                f"{name}: tile {first + tile}: {axis} {part}, bit line {line} is {value}, {problem}"
             )
 
 
-def _check_fragments(fragments: int, row_index: np.ndarray) -> None:
+def _check_fragments(fragments: int, row_index: np.ndarray, first: int) -> None:
     """Raise unless word lines make so many equal fragments, which are read whole.
 
     Used word lines are read in groups of neighbours, so only the last fragment that a tile uses may have
@@ -256,22 +264,22 @@ def _check_fragments(fragments: int, row_index: np.ndarray) -> None:
     if np.any(broken := partial & after):
         tile, fragment = np.argwhere(broken)[0]
         raise MapProblemError(
-            f"row_index: tile {tile}: fragment {fragment} has word lines that are not used, which only the "
-            f"last fragment of a tile may have"
+            f"row_index: tile {first + tile}: fragment {fragment} has word lines that are not used, which only "
+            f"the last fragment of a tile may have"
         )
 
 
-def _check_index(name: str, index: np.ndarray, extent: int) -> None:
+def _check_index(name: str, index: np.ndarray, extent: int, first: int) -> None:
     """Raise unless every line is unused or within the matrix, and no line comes twice in a tile."""
     bad = ((index < 0) & (index != UNUSED_LINE)) | (index >= extent)
     if np.any(bad):
         tile, line = np.argwhere(bad)[0]
-        raise MapProblemError(f"{name}: tile {tile}: line {line} is {index[tile, line]}, of {extent}")
+        raise MapProblemError(f"{name}: tile {first + tile}: line {line} is {index[tile, line]}, of {extent}")
     ordered = np.sort(index, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != UNUSED_LINE)
     if np.any(twice):
         tile, line = np.argwhere(twice)[0]
-        raise MapProblemError(f"{name}: tile {tile}: {ordered[tile, line]} comes twice")
+        raise MapProblemError(f"{name}: tile {first + tile}: {ordered[tile, line]} comes twice")
 
 
 def _first(where: np.ndarray) -> str:
@@ -281,3 +289,9 @@ def _first(where: np.ndarray) -> str:
 
 def _cell(word_line: int, bit_line: int) -> str:
     return f"word line {word_line}, bit line {bit_line}"
+
+
+def check_mask(name: str, tile: int, mask: np.ndarray, kept: np.ndarray) -> None:
+    """Raise unless a mask is set exactly where a weight is kept."""
+    if not np.array_equal(mask, kept):
+        raise MapProblemError(f"{name}: tile {tile}: is not 1 exactly where a weight code is not 0")

@@ -12,7 +12,7 @@ import numpy as np
 
 from device_models.card import DeviceCard
 
-from .conductance_map import UNUSED_LINE, Encoding
+from .conductance_map import UNUSED_LINE
 from .hdf5_reading import SafeGroup
 from .map_checks import LayerFacts
 from .map_errors import MapProblemError, guarded
@@ -76,15 +76,15 @@ DATA = {
     ),
 }
 """Data sets of a layer: type, SI unit, description."""
-OPTIONAL = "actual"
+OPTIONAL = ("actual", "target")
 OFFSET_ONLY, POLARISED_ONLY = "flipped", "negative"
 PER_TILE = ("codes", "target", "mask", "actual")
 """Data sets that are stored, written and read one tile at a time."""
 
 
-def version(encodings: Iterable[Encoding]) -> int:
-    """Return the version of a file: 2 if a layer is polarised, which programs for version 1 then refuse."""
-    return 2 if "polarised" in encodings else 1
+def version(layers: Iterable[LayerFacts], targets: bool) -> int:
+    """Return the version of a file: 2 if a layer is polarised or there are no targets, unknown to 1."""
+    return 1 if targets and all(layer.encoding != "polarised" for layer in layers) else 2
 
 
 def shapes(facts: LayerFacts, array_shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:

@@ -6,10 +6,11 @@ reading takes is that of the map it returns, and checking a file takes that of o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -19,15 +20,86 @@ import torch
 from device_models.card import CardError, DeviceCard, parse_card
 
 from . import map_schema as schema
-from .conductance_map import ConductanceMap
+from .conductance_map import ConductanceMap, LayerMap
 from .hdf5_reading import SafeGroup, opening
-from .hdf5_writing import creating, put_array, put_attributes, put_text, slab_length, slabs_of
-from .map_checks import check_header
+from .hdf5_writing import creating, put_array, put_attributes, put_text
+from .layer_writing import write_layer
+from .map_checks import LayerFacts, check_header
 from .map_errors import NAME, MapFileError, MapProblemError, guarded
-from .stored_layer import Budget, StoredLayer, write_layer
+from .stored_layer import PART_TILES, Budget, StoredLayer
 
 MAX_BYTES = 4 << 30
 """How much memory reading a map may take unless the caller says otherwise."""
+
+
+class MapWriter:
+    """A map file that is written layer by layer and part by part; made by :func:`create_map`."""
+
+    def __init__(self, file: h5py.File, where: str, header: ConductanceMap, targets: bool) -> None:
+        self._file, self._where, self._header, self._targets = file, where, header, targets
+        self._facts: list[LayerFacts] = []
+        rows, cols = header.array_shape
+        check_header(header.network, (rows, cols))
+        put_attributes(file, description=schema.ROOT, format=schema.FORMAT, network=header.network)
+        put_attributes(file, rows=rows, cols=cols, g_step_siemens=header.g_step)
+        put_text(file, "card", header.card.model_dump_json(indent=1), schema.CARD)
+        attributes = json.dumps(dict(header.attributes), allow_nan=False, indent=1)
+        put_text(file, "attributes", attributes, schema.ATTRIBUTES)
+        self._layers, self._digital = (file.create_group(name) for name in ("layers", "digital"))
+        put_attributes(self._layers, description=schema.LAYERS)
+        put_attributes(self._digital, description=schema.DIGITAL)
+
+    def layer(self, parts: Iterable[LayerMap], tiles: int) -> None:
+        """Write the next layer.
+
+        Args:
+            parts: the layer in parts, each a layer map with some of its tiles, in order; at least one. They
+                are taken one at a time, so they may be made on the way.
+            tiles: of all parts together.
+
+        Raises:
+            MapFileError: naming the layer and the tile, if it is not consistent.
+        """
+        iterator = iter(parts)
+        first = next(iterator, None)
+        if first is None:
+            raise MapFileError(f"{self._where}: a layer has no part; one without tiles has one")
+        name = _allowed(self._where, first.name)
+        with guarded(f"{self._where}: layers/{name}", "cannot be written"):
+            group, position = self._layers.create_group(name), len(self._facts)
+            parts = itertools.chain([first], iterator)
+            self._facts.append(write_layer(group, parts, tiles, position, self._header, self._targets))
+
+    def digital(self, name: str, value: torch.Tensor) -> None:
+        """Write a parameter or buffer that stays digital; raises MapFileError."""
+        with guarded(f"{self._where}: digital/{_allowed(self._where, name)}", "cannot be written"):
+            _write_digital(self._digital, name, value.numpy(force=True))
+
+    def finish(self) -> None:
+        """Seal the file."""
+        put_attributes(self._file, version=schema.version(self._facts, self._targets))
+        put_attributes(self._file, sha256=schema.fingerprint(SafeGroup(self._file, self._where, 0)))
+
+
+@contextlib.contextmanager
+def create_map(path: str | Path, header: ConductanceMap, *, targets: bool = True) -> Iterator[MapWriter]:
+    """Create a map file and write it layer by layer, so that the map may be larger than memory.
+
+    After the ``with`` block ``path`` is the whole new file, or, if anything was raised, as it was before.
+
+    Args:
+        path: the file.
+        header: the map; its layers and digital parameters are not looked at, so it may have none.
+        targets: whether to write the target conductances too. Without them a file is smaller, and its readers
+            multiply level code and step.
+
+    Raises:
+        MapFileError: if the map is not consistent, or the file cannot be written.
+    """
+    with creating(path) as file:
+        writer = MapWriter(file, str(path), header, targets)
+        yield writer
+        writer.finish()
 
 
 def write_map(conductance_map: ConductanceMap, path: str | Path) -> None:
@@ -36,28 +108,54 @@ def write_map(conductance_map: ConductanceMap, path: str | Path) -> None:
     Raises:
         MapFileError: if the map is not consistent, or the file cannot be written.
     """
-    network, (rows, cols) = conductance_map.network, conductance_map.array_shape
-    with creating(path) as file:
-        check_header(network, (rows, cols))
-        version = schema.version(layer.encoding for layer in conductance_map.layers.values())
-        put_attributes(file, description=schema.ROOT, format=schema.FORMAT, version=version)
-        put_attributes(file, network=network, rows=rows, cols=cols, g_step_siemens=conductance_map.g_step)
-        put_text(file, "card", conductance_map.card.model_dump_json(indent=1), schema.CARD)
-        attributes = json.dumps(dict(conductance_map.attributes), allow_nan=False, indent=1)
-        put_text(file, "attributes", attributes, schema.ATTRIBUTES)
-        layers, digital = file.create_group("layers"), file.create_group("digital")
-        put_attributes(layers, description=schema.LAYERS)
-        put_attributes(digital, description=schema.DIGITAL)
-        for name in (*conductance_map.layers, *conductance_map.digital):
-            if not NAME.fullmatch(name):
-                raise MapProblemError(f"name {ascii(name)[:80]} is not allowed")
-        for position, (name, layer) in enumerate(conductance_map.layers.items()):
-            with guarded(f"{path}: layers/{name}", "cannot be written"):
-                write_layer(layers.create_group(name), layer, position, conductance_map)
+    with create_map(path, conductance_map) as writer:
+        for layer in conductance_map.layers.values():
+            writer.layer([layer], layer.tiles)
         for name, value in conductance_map.digital.items():
-            with guarded(f"{path}: digital/{name}", "cannot be written"):
-                _write_digital(digital, name, value.numpy(force=True))
-        put_attributes(file, sha256=schema.fingerprint(SafeGroup(file, str(path), 0)))
+            writer.digital(name, value)
+
+
+class StoredMap:
+    """A map file that is open for reading; made by :func:`open_map`.
+
+    Attributes:
+        header: the map without layers and digital parameters.
+        layers: in the order of the network, to be read in parts.
+        max_bytes: how much memory reading one of them may take.
+    """
+
+    def __init__(self, root: SafeGroup, max_bytes: int) -> None:
+        self.header, self.max_bytes = _read_header(root), max_bytes
+        layers, self._digital = root.group("layers"), root.group("digital")
+        self.layers = {
+            name: StoredLayer(layers.group(name), name, self.header) for name in schema.layer_names(layers)
+        }
+        _check_fingerprint(root)
+
+    def parts(self, layer: str, tiles: int = PART_TILES) -> Iterator[LayerMap]:
+        """Yield a layer in parts of at most so many tiles; see :meth:`StoredLayer.parts`."""
+        return self.layers[layer].parts(Budget(self.max_bytes), tiles)
+
+    def digital(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the parameters and buffers that stay digital; raises MapFileError."""
+        for name in self._digital.names(schema.MAX_DIGITAL):
+            yield name, torch.from_numpy(_read_digital(self._digital, name, Budget(self.max_bytes)))
+
+
+@contextlib.contextmanager
+def open_map(path: str | Path, max_bytes: int = MAX_BYTES) -> Iterator[StoredMap]:
+    """Open a map that may be larger than memory, to read its layers in parts.
+
+    Args:
+        path: the file.
+        max_bytes: how much memory reading may take at a time: of one part, and of the line indices and one
+            byte for each matrix entry of its layer.
+
+    Raises:
+        MapFileError: naming file, data set and the first problem, here or where parts are taken.
+    """
+    with opening(path) as root:
+        yield StoredMap(root, max_bytes)
 
 
 def read_map(path: str | Path, max_bytes: int = MAX_BYTES) -> ConductanceMap:
@@ -90,7 +188,7 @@ def validate_map(path: str | Path, max_bytes: int = MAX_BYTES) -> list[str]:
     """Return what is wrong with a file, one line per problem with file and data set; empty if nothing is.
 
     Tiles are checked one at a time, so a file may hold a map that is larger than memory; ``max_bytes`` bounds
-    the line indices of one layer, or one digital parameter.
+    the line indices and matrix entries of one layer, or one digital parameter.
     """
     problems: list[str] = []
     with _collected(problems), opening(path) as root:
@@ -107,7 +205,7 @@ def validate_map(path: str | Path, max_bytes: int = MAX_BYTES) -> list[str]:
     return problems
 
 
-@contextmanager
+@contextlib.contextmanager
 def _collected(problems: list[str]) -> Iterator[None]:
     """Add the problem that ends the block, if any, to the list."""
     try:
@@ -116,14 +214,20 @@ def _collected(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
+def _allowed(where: str, name: str) -> str:
+    """Return a name of a layer or parameter; raises MapFileError if it is a path or more."""
+    if not NAME.fullmatch(name):
+        raise MapFileError(f"{where}: name {ascii(name)[:80]} is not allowed")
+    return name
+
+
 def _write_digital(group: h5py.Group, name: str, value: np.ndarray) -> None:
     """Write a parameter or buffer."""
     kind = value.dtype.newbyteorder("<").str
     if kind not in schema.DIGITAL_TYPES:
         raise MapProblemError(f"numbers of type {value.dtype} cannot be stored")
     _check_finite(value)
-    length = slab_length(value)
-    put_array(group, name, slabs_of(value, length), value.shape, kind, length, "1", schema.DIGITAL_ENTRY)
+    put_array(group, name, value, kind, "1", schema.DIGITAL_ENTRY)
 
 
 def _read_header(root: SafeGroup) -> ConductanceMap:

@@ -1,22 +1,25 @@
-"""One layer of a conductance map file: written whole, read tile by tile, checked either way."""
+"""One layer of a conductance map file, read part by part and checked on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator
+from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
 from . import map_schema as schema
 from .conductance_map import ConductanceMap, LayerMap
 from .hdf5_reading import SafeArray, SafeGroup
-from .hdf5_writing import put_array, put_attributes, slab_length, slabs_of
-from .map_checks import LayerFacts, TileChecker
+from .map_checks import TileChecker, check_mask
 from .map_errors import MapFileError, MapProblemError, guarded
 
+PART_TILES = 64
+"""Tiles of a part, unless the caller says otherwise."""
 _WHOLE = ("row_index", "col_index", "adc_bits", "flipped", "negative")
 _FLAGS = ("flipped", "negative")
+_CELLS = ("codes", "actual", "mask")
 
 
 class Budget:
@@ -27,9 +30,13 @@ class Budget:
 
     def take(self, array: SafeArray) -> None:
         """Account for reading a whole array; raises MapFileError if it does not fit."""
-        self._left -= array.nbytes
+        self.reserve(array.where, array.nbytes)
+
+    def reserve(self, where: str, count: int) -> None:
+        """Account for so many bytes; raises MapFileError if they are not left."""
+        self._left -= count
         if self._left < 0:
-            raise MapFileError(f"{array.where}: the map takes more memory than the limit; raise max_bytes")
+            raise MapFileError(f"{where}: the map takes more memory than the limit; raise max_bytes")
 
 
 class StoredLayer:
@@ -51,25 +58,88 @@ class StoredLayer:
         shapes = schema.shapes(self._facts, of.array_shape)
         if unknown := set(present) - shapes.keys():
             raise MapFileError(f"{group.where}: {min(unknown)} is no data set of such a layer")
-        wanted = (name for name in shapes if name != schema.OPTIONAL or name in present)
+        wanted = (name for name in shapes if name not in schema.OPTIONAL or name in present)
         self._arrays = {name: self._open(group, name, shapes[name]) for name in wanted}
 
+    @property
+    def name(self) -> str:
+        """Dotted module name in the network."""
+        return self._name
+
+    @property
+    def tiles(self) -> int:
+        """Number of tile positions."""
+        return self._facts.tiles
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Rows and columns of the layer's matrix in GEMM form."""
+        return self._facts.matrix_shape
+
+    @property
+    def programmed(self) -> bool:
+        """Whether programmed conductances are there."""
+        return "actual" in self._arrays
+
+    def parts(self, budget: Budget, tiles: int = PART_TILES) -> Iterator[LayerMap]:
+        """Yield the layer in parts, each a layer map with some of its tiles, in order; at least one.
+
+        What a part holds is checked before it is yielded, but a checksum that differs is found at the end of
+        the layer: whoever uses the parts must throw away what it made of them if this raises.
+
+        Args:
+            budget: memory that may be taken: of the line indices and matrix entries of the layer, and of one
+                part.
+            tiles: of a part, at most.
+
+        Raises:
+            MapFileError: naming data set and tile.
+        """
+        budget.reserve(self._where, math.prod(self._facts.matrix_shape))
+        whole = self._read_whole(budget)
+        names = [name for name in _CELLS if name in self._arrays]
+        per_tile = sum(self._arrays[name].nbytes for name in names) // max(1, self._facts.tiles)
+        budget.reserve(self._where, per_tile * min(tiles, self._facts.tiles))
+        checked = self._tiles(whole)
+        for first in range(0, max(1, self._facts.tiles), tiles):
+            part = slice(first, min(first + tiles, self._facts.tiles))
+            cells = self._room(names, part.stop - part.start)
+            for tile in range(part.stop - part.start):
+                data = next(checked)
+                for name, values in cells.items():
+                    values[tile] = data[name]
+            if part.stop == self._facts.tiles:
+                for _ in checked:  # to its end, where checksums are compared
+                    pass
+            yield self._layer(cells, {name: values[part] for name, values in whole.items()})
+
     def read(self, budget: Budget) -> LayerMap:
-        """Return the layer after checking every tile; raises MapFileError."""
-        facts = self._facts
-        kept = ["mask"] if facts.encoding == "offset" else []
-        arrays = {name: self._arrays[name] for name in ("codes", "actual", *kept) if name in self._arrays}
-        for array in arrays.values():
-            budget.take(array)
+        """Return the whole layer after checking every tile; raises MapFileError."""
+        names = [name for name in _CELLS if name in self._arrays]
+        for name in names:
+            budget.take(self._arrays[name])
         with guarded(self._where):
-            cells = {name: np.empty(array.shape, dtype=array.dtype) for name, array in arrays.items()}
+            cells = self._room(names, self._facts.tiles)
         whole = self._read_whole(budget)
         for tile, data in enumerate(self._tiles(whole)):
             for name, values in cells.items():
                 values[tile] = data[name]
+        return self._layer(cells, whole)
+
+    def _room(self, names: list[str], tiles: int) -> dict[str, np.ndarray]:
+        """Return arrays for the cells of so many tiles."""
+        return {
+            name: np.empty((tiles, *array.shape[1:]), dtype=array.dtype)
+            for name, array in self._arrays.items()
+            if name in names
+        }
+
+    def _layer(self, cells: dict[str, np.ndarray], whole: dict[str, np.ndarray]) -> LayerMap:
+        """Return a layer map of these tiles."""
+        facts, fields = self._facts, {name: values for name, values in cells.items() if name != "mask"}
         if facts.encoding == "offset":
-            cells["kept"] = cells.pop("mask") != 0
-        whole |= {name: whole[name] != 0 for name in _FLAGS if name in whole}
+            fields["kept"] = cells["mask"] != 0
+        flags = {name: whole[name] != 0 for name in _FLAGS if name in whole}
         return LayerMap(
             name=self._name,
             kind=facts.kind,
@@ -78,21 +148,24 @@ class StoredLayer:
             weight_per_siemens=facts.weight_per_siemens,
             input_scale=facts.input_scale,
             input_signed=bool(facts.input_signed),
-            **{name: torch.from_numpy(data) for name, data in (cells | whole).items()},
+            **{name: torch.from_numpy(data) for name, data in (fields | whole | flags).items()},
         )
 
     def problems(self, budget: Budget) -> list[str]:
-        """Return what is wrong: every data set on its own, then, if nothing is, how they fit together."""
+        """Return what is wrong: every data set on its own, or, if nothing is, how they fit together."""
+        try:
+            for _ in self._tiles(self._read_whole(budget)):
+                pass
+        except MapFileError as error:
+            return self._damaged() or [str(error)]
+        return []
+
+    def _damaged(self) -> list[str]:
+        """Return what is wrong with single data sets."""
         found = []
         for array in self._arrays.values():
             try:
                 for _ in array.slabs():
-                    pass
-            except MapFileError as error:
-                found.append(str(error))
-        if not found:
-            try:
-                for _ in self._tiles(self._read_whole(budget)):
                     pass
             except MapFileError as error:
                 found.append(str(error))
@@ -108,14 +181,14 @@ class StoredLayer:
             raise MapFileError(f"{array.where}: must be stored in chunks of one tile")
         return array
 
-    def _read_whole(self, budget: Budget) -> dict[str, np.ndarray]:
+    def _read_whole(self, budget: Budget) -> dict[str, Any]:
         """Return line indices, ADC bits, and which bit lines are flipped or fragments negative."""
         arrays = {name: self._arrays[name] for name in _WHOLE if name in self._arrays}
         for array in arrays.values():
             budget.take(array)
         return {name: array.read() for name, array in arrays.items()}
 
-    def _tiles(self, whole: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    def _tiles(self, whole: dict[str, Any]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the data sets of every tile after checking it."""
         with guarded(self._where):
             checker = TileChecker(self._facts, self._of.card.levels, **whole)
@@ -125,59 +198,13 @@ class StoredLayer:
             data = {name: slab[0] for name, slab in zip(names, slabs, strict=True)}
             with guarded(self._where):
                 kept = checker.check(tile, data["codes"], data.get("actual"))
-                target = schema.target_of(data["codes"], whole["row_index"][tile], self._of.card)
-                if not np.array_equal(data["target"], target):
+                lines = whole["row_index"][tile]
+                if "target" in data and not self._is_target(data["target"], data["codes"], lines):
                     raise MapProblemError(
                         f"target: tile {tile}: is not level code times g_step_siemens above g_min"
                     )
-                _check_mask("mask", tile, data["mask"], kept)
+                check_mask("mask", tile, data["mask"], kept)
             yield data
 
-
-def write_layer(group: h5py.Group, layer: LayerMap, position: int, of: ConductanceMap) -> None:
-    """Write the facts and data sets of one layer after checking every tile.
-
-    Raises:
-        MapProblemError: if the layer is not consistent.
-    """
-    facts = LayerFacts.of(layer, position)
-    facts.check()
-    put_attributes(group, description=schema.LAYER, **schema.attributes_of(facts))
-    shapes = schema.shapes(facts, of.array_shape)
-    data = {
-        name: getattr(layer, name).numpy(force=True)
-        for name in ("codes", "actual", *_WHOLE)
-        if getattr(layer, name) is not None
-    }
-    data |= {name: data[name].astype(np.uint8) for name in _FLAGS if name in data}
-    for name, value in data.items():
-        dtype = np.dtype(schema.DATA[name][0])
-        if value.shape != shapes[name] or value.dtype != dtype:
-            must = f"must be {dtype} {list(shapes[name])}"
-            raise MapProblemError(f"{name} is {value.dtype} {list(value.shape)}, {must}")
-    checker = TileChecker(facts, of.card.levels, **{name: data[name] for name in _WHOLE if name in data})
-    data["mask"] = np.empty(shapes["mask"], dtype=np.bool_)
-    for tile, codes in enumerate(data["codes"]):
-        kept = checker.check(tile, codes, data["actual"][tile] if "actual" in data else None)
-        data["mask"][tile] = kept
-        if layer.kept is not None:
-            _check_mask("kept", tile, layer.kept[tile].numpy(force=True), kept)
-    for name, shape in shapes.items():
-        kind, unit, description = schema.DATA[name]
-        if name in _WHOLE:
-            length = slab_length(data[name])
-            put_array(group, name, slabs_of(data[name], length), shape, kind, length, unit, description)
-        elif name == "target":
-            slabs: Iterable[np.ndarray] = (
-                schema.target_of(codes, rows, of.card)
-                for codes, rows in zip(data["codes"][:, None], data["row_index"], strict=True)
-            )
-            put_array(group, name, slabs, shape, kind, 1, unit, description)
-        elif name in data:
-            put_array(group, name, data[name][:, None], shape, kind, 1, unit, description)
-
-
-def _check_mask(name: str, tile: int, mask: np.ndarray, kept: np.ndarray) -> None:
-    """Raise unless a mask is set exactly where a weight is kept."""
-    if not np.array_equal(mask, kept):
-        raise MapProblemError(f"{name}: tile {tile}: is not 1 exactly where a weight code is not 0")
+    def _is_target(self, target: np.ndarray, codes: np.ndarray, row_index: np.ndarray) -> bool:
+        return np.array_equal(target, schema.target_of(codes, row_index, self._of.card))
