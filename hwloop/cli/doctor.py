@@ -32,7 +32,8 @@ def examine() -> list[Finding]:
         _package("numba", "the compiled crossbar solver"),
         *_ngspice(),
         _package("PySpice", "building the netlists that ngspice checks"),
-        _package("distributed", "sweeps on a Dask scheduler", "pip install 'hwloop[cluster]'", name="Dask"),
+        _package("distributed", "sweeps, on this machine or on a cluster", name="Dask"),
+        _package("dask-jobqueue", "sweeps on SLURM, LSF, SGE or PBS", "pip install 'hwloop[cluster]'"),
     ]
 
 

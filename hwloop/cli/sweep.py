@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from .common import JsonOption, TerminalProgress, emit_json, fail, output
+from .common import (
+    FreshOption,
+    JsonOption,
+    ResumeOption,
+    TerminalProgress,
+    check_resume,
+    emit_json,
+    fail,
+    output,
+    resumable,
+)
 
 COLUMNS = {
     "area_mm2": ("area, mm²", 1.0),
@@ -38,20 +47,28 @@ def sweep(
         str | None,
         typer.Option(help="Address of a Dask scheduler, in place of this machine.", show_default=False),
     ] = None,
+    spice: Annotated[
+        bool, typer.Option("--spice", help="Also solve sampled tiles of every device instance in ngspice.")
+    ] = False,
+    resume: ResumeOption = False,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate and price many designs of the hardware, and tell which are not beaten by another.
 
-    The same command again goes on where it was interrupted.
+    Results are in OUT/results.h5 as they come. The same command again goes on where it was interrupted, and
+    tries again what failed.
     """
     from hwloop.recipe import load_recipe
     from hwloop.report import pareto_chart, save_chart
-    from hwloop.sweep import Axis
+    from hwloop.sweep import Axis, connect
     from hwloop.sweep import sweep as run_sweep
 
+    check_resume(resume, fresh, (out / "sweep.json").is_file(), out)
+
     chosen, axes = load_recipe(recipe), [Axis.parse(text) for text in settings]
-    with TerminalProgress() as progress, _executor(workers, scheduler) as executor:
-        results = run_sweep(chosen, axes, out.resolve(), executor, progress)
+    with resumable(), TerminalProgress() as progress, connect(workers, scheduler) as client:
+        results = run_sweep(chosen, axes, out.resolve(), client, progress, spice=spice, fresh=fresh)
     good = [result for result in results if "error" not in result]
     if good:
         save_chart(pareto_chart(good), out / "sweep.svg")
@@ -61,23 +78,9 @@ def sweep(
         output.print(_table(results))
         output.print("* not beaten in accuracy, area and energy by another design")
         output.print(f"figure: {out / 'sweep.svg'}", soft_wrap=True)
+        output.print(f"table: {out / 'results.h5'}", soft_wrap=True)
     if failed := [result for result in results if "error" in result]:
         fail(f"{len(failed)} of {len(results)} designs failed; the first: {failed[0]['error']}")
-
-
-def _executor(workers: int, scheduler: str | None) -> Executor:
-    """Return what runs the tasks: processes of this machine, or those of a Dask cluster."""
-    if scheduler is None:
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
-
-        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        from distributed import Client  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        fail("--scheduler needs Dask: pip install 'hwloop[cluster]'")
-    executor: Executor = Client(scheduler).get_executor()
-    return executor
 
 
 def _table(results: list[dict[str, Any]]) -> Table:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.line.tiny import write_recipe
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,3 +67,23 @@ def figures() -> Callable[[Path], dict[str, Any]]:
         return {name: value for name, value in summary.items() if name not in ("seconds", "versions")}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[Callable[[int], Client]]:
+    """A function that gives a client of a Dask cluster on this machine, with so many workers."""
+    from distributed import LocalCluster
+
+    from hwloop.sweep import connect
+
+    with connect(1) as client:
+
+        def of(workers: int) -> Client:
+            cluster = client.cluster
+            assert isinstance(cluster, LocalCluster)
+            cluster.scale(workers)
+            while len(client.scheduler_info()["workers"]) != workers:
+                time.sleep(0.05)
+            return client
+
+        yield of

@@ -67,7 +67,17 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 
 def test_doctor_says_what_is_found_in_which_version() -> None:
     found = json.loads(hwloop("doctor", "--json").stdout)
-    assert set(found) == {"Python", "torch", "CUDA", "numba", "ngspice", "libngspice", "PySpice", "Dask"}
+    assert set(found) == {
+        "Python",
+        "torch",
+        "CUDA",
+        "numba",
+        "ngspice",
+        "libngspice",
+        "PySpice",
+        "Dask",
+        "dask-jobqueue",
+    }
     assert found["torch"]["version"] == torch.__version__
     for finding in found.values():
         assert finding["needed_for"]
