@@ -17,4 +17,5 @@ from .masks import Masks as Masks
 from .masks import apply_masks as apply_masks
 from .masks import full_masks as full_masks
 from .masks import without_unused_paths as without_unused_paths
+from .purify import purify as purify
 from .reorder import reorder as reorder
