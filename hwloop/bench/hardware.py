@@ -127,12 +127,7 @@ class BenchHardware:
     def take_up(
         self, conductance_map: ConductanceMap, writes: Mapping[str, int], vectors: Mapping[str, int]
     ) -> None:
-        """Go on with what the instrument still holds from an earlier run, which was cut short.
-
-        Args:
-            conductance_map: with the layers as they were programmed.
-            writes: how often each layer was written; the others are not held.
-            vectors: how many each was read with since it was last written.
+        """Go on with what the instrument still holds; see :class:`~hwloop.hardware.Resumable`.
 
         Raises:
             BenchError: as :meth:`program`.
@@ -141,9 +136,9 @@ class BenchHardware:
         self._driver.prepare(conductance_map.card)
         self._card, self._writes = conductance_map.card.name, dict(writes)
         self._layers = {}
-        for name in writes:
+        for name, count in vectors.items():
             self._layers[name] = self._holding(conductance_map, conductance_map.layers[name], places[name])
-            self._layers[name].vectors = vectors.get(name, 0)
+            self._layers[name].vectors = count
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Read ``inputs``; see :class:`~hwloop.hardware.Hardware`.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -22,51 +20,12 @@ from .messages import (
     pack_answer,
     read_array,
 )
-from .scpi import Command, ScpiError, channels, parse
+from .scpi import Command, ScpiError, parse
+from .session import OPERATION_COMPLETE, Parameters, Session
 
-MAX_ERRORS = 30
 MAX_BITS = 16
 CHECKSUM_ERROR = 101
 COMPLIANCE_ERROR = 102
-
-_OPERATION_COMPLETE, _QUERY, _DEVICE, _EXECUTION, _COMMAND = 1, 4, 8, 16, 32
-
-
-@dataclass
-class Session:
-    """What the instrument keeps for one connection.
-
-    Attributes:
-        errors: queue of codes and words.
-        status: event status register.
-        array: the array that is selected.
-        word_lines: those that are closed onto the source.
-        volts: of the source.
-        compliance: amperes at which a measurement is cut off; None = the instrument's limit.
-        number: of the transaction that is carried out, or of the command that came without one.
-        step: commands carried out in it.
-        nested: whether this is within a transaction.
-    """
-
-    errors: deque[tuple[int, str]] = field(default_factory=deque)
-    status: int = 0
-    array: int = 0
-    word_lines: list[int] = field(default_factory=list)
-    volts: float = 0.0
-    compliance: float | None = None
-    number: int = 0
-    step: int = 0
-    nested: bool = False
-
-    def report(self, error: ScpiError) -> None:
-        """Put an error into the queue; a full one says so at its end."""
-        if len(self.errors) < MAX_ERRORS:
-            self.errors.append((error.code, str(error)))
-        else:
-            self.errors[-1] = (-350, "Queue overflow")
-        code = error.code
-        kinds = {1: _COMMAND, 2: _EXECUTION, 3: _DEVICE, 4: _QUERY}
-        self.status |= _DEVICE if code > 0 else kinds.get(-code // 100, _DEVICE)
 
 
 class _Last(NamedTuple):
@@ -112,7 +71,7 @@ class VirtualInstrument:
             for command in parse(message):
                 session.step += 1
                 handler = _handler(command)
-                response = handler(self, session, _Parameters(command))
+                response = handler(self, session, Parameters(command))
                 if response is not None:
                     responses.append(response)
         except ScpiError as error:
@@ -123,7 +82,7 @@ class VirtualInstrument:
             session.report(ScpiError(-222, f"Data out of range;{error}"))
         return responses
 
-    def _transaction(self, session: Session, given: _Parameters) -> bytes:
+    def _transaction(self, session: Session, given: Parameters) -> bytes:
         request = given.data()
         given.end()
         if session.nested:
@@ -144,51 +103,51 @@ class VirtualInstrument:
 
     # IEEE 488.2 and SYSTem
 
-    def _identify(self, _: Session, given: _Parameters) -> bytes:
+    def _identify(self, _: Session, given: Parameters) -> bytes:
         given.end()
         return f"hwloop,virtual-instrument,{self._serial},1".encode()
 
-    def _reset(self, session: Session, given: _Parameters) -> None:
+    def _reset(self, session: Session, given: Parameters) -> None:
         given.end()
         self._bank.erase_all()
         self._last = _Last(b"", b"")
         session.array, session.word_lines, session.volts, session.compliance = 0, [], 0.0, None
 
-    def _clear(self, session: Session, given: _Parameters) -> None:
+    def _clear(self, session: Session, given: Parameters) -> None:
         given.end()
         session.errors.clear()
         session.status = 0
 
-    def _event_status(self, session: Session, given: _Parameters) -> bytes:
+    def _event_status(self, session: Session, given: Parameters) -> bytes:
         given.end()
         status, session.status = session.status, 0
         return b"%d" % status
 
-    def _complete(self, session: Session, given: _Parameters) -> None:
+    def _complete(self, session: Session, given: Parameters) -> None:
         given.end()
-        session.status |= _OPERATION_COMPLETE
+        session.status |= OPERATION_COMPLETE
 
-    def _completed(self, _: Session, given: _Parameters) -> bytes:
+    def _completed(self, _: Session, given: Parameters) -> bytes:
         given.end()
         return b"1"
 
-    def _passed(self, _: Session, given: _Parameters) -> bytes:
+    def _passed(self, _: Session, given: Parameters) -> bytes:
         given.end()
         return b"0"
 
-    def _wait(self, _: Session, given: _Parameters) -> None:
+    def _wait(self, _: Session, given: Parameters) -> None:
         given.end()
 
-    def _next_error(self, session: Session, given: _Parameters) -> bytes:
+    def _next_error(self, session: Session, given: Parameters) -> bytes:
         given.end()
         code, words = session.errors.popleft() if session.errors else (0, "No error")
         return b'%d,"%s"' % (code, words.replace('"', "'").encode("ascii", "replace"))
 
-    def _version(self, _: Session, given: _Parameters) -> bytes:
+    def _version(self, _: Session, given: Parameters) -> bytes:
         given.end()
         return b"1999.0"
 
-    def _capabilities(self, _: Session, given: _Parameters) -> bytes:
+    def _capabilities(self, _: Session, given: Parameters) -> bytes:
         given.end()
         rows, cols = self._bank.array_shape
         figures = (rows, cols, self._bank.arrays, self._bank.card.levels, self._bank.adc_bits)
@@ -196,46 +155,46 @@ class VirtualInstrument:
 
     # Limits and selection
 
-    def _set_voltage_limit(self, _: Session, given: _Parameters) -> None:
+    def _set_voltage_limit(self, _: Session, given: Parameters) -> None:
         self._limits["VOLTAGE"] = given.number(0.0, 100.0)
         given.end()
 
-    def _set_current_limit(self, _: Session, given: _Parameters) -> None:
+    def _set_current_limit(self, _: Session, given: Parameters) -> None:
         self._limits["CURRENT"] = given.number(0.0, 100.0)
         given.end()
 
-    def _voltage_limit(self, _: Session, given: _Parameters) -> bytes:
+    def _voltage_limit(self, _: Session, given: Parameters) -> bytes:
         given.end()
         return _text(self._limits["VOLTAGE"])
 
-    def _current_limit(self, _: Session, given: _Parameters) -> bytes:
+    def _current_limit(self, _: Session, given: Parameters) -> bytes:
         given.end()
         return _text(self._limits["CURRENT"])
 
-    def _select(self, session: Session, given: _Parameters) -> None:
+    def _select(self, session: Session, given: Parameters) -> None:
         session.array = given.whole(0, self._bank.arrays - 1)
         given.end()
 
-    def _selected(self, session: Session, given: _Parameters) -> bytes:
+    def _selected(self, session: Session, given: Parameters) -> bytes:
         given.end()
         return b"%d" % session.array
 
     # Whole tiles
 
-    def _erase(self, session: Session, given: _Parameters) -> None:
+    def _erase(self, session: Session, given: Parameters) -> None:
         given.end()
         self._bank.erase(session.array)
 
-    def _program(self, session: Session, given: _Parameters) -> None:
+    def _program(self, session: Session, given: Parameters) -> None:
         target = read_array(given.data(), "<f4", self._bank.array_shape)
         given.end()
         self._bank.program(session.array, target, session.number)
 
-    def _conductances(self, session: Session, given: _Parameters) -> bytes:
+    def _conductances(self, session: Session, given: Parameters) -> bytes:
         given.end()
         return array_block(self._bank.conductances(session.array, session.number), "<f4")
 
-    def _apply(self, session: Session, given: _Parameters) -> bytes:
+    def _apply(self, session: Session, given: Parameters) -> bytes:
         volts, full_scale = self._read_voltage(given), given.number(1e-12, 1e3)
         bits, data = given.whole(1, MAX_BITS), given.data()
         given.end()
@@ -252,24 +211,24 @@ class VirtualInstrument:
 
     # Source, switching matrix and measurement
 
-    def _source(self, session: Session, given: _Parameters) -> None:
+    def _source(self, session: Session, given: Parameters) -> None:
         session.volts = self._read_voltage(given)
         given.end()
 
-    def _protect(self, session: Session, given: _Parameters) -> None:
+    def _protect(self, session: Session, given: Parameters) -> None:
         session.compliance = given.number(0.0, self._limits["CURRENT"])
         given.end()
 
-    def _open_all(self, session: Session, given: _Parameters) -> None:
+    def _open_all(self, session: Session, given: Parameters) -> None:
         given.end()
         session.word_lines = []
 
-    def _close(self, session: Session, given: _Parameters) -> None:
+    def _close(self, session: Session, given: Parameters) -> None:
         lines = given.lines(self._bank.array_shape[0])
         given.end()
         session.word_lines = sorted({*session.word_lines, *lines})
 
-    def _measure(self, session: Session, given: _Parameters) -> bytes:
+    def _measure(self, session: Session, given: Parameters) -> bytes:
         lines = given.lines(self._bank.array_shape[1])
         given.end()
         volts = np.zeros(self._bank.array_shape[0])
@@ -282,7 +241,7 @@ class VirtualInstrument:
             raise ScpiError(COMPLIANCE_ERROR, f"Compliance;bit line {line} draws more than {limit:g} A")
         return ",".join(f"{current:.9e}" for current in currents).encode()
 
-    def _pulse(self, session: Session, given: _Parameters) -> None:
+    def _pulse(self, session: Session, given: Parameters) -> None:
         volts = given.number(-self._limits["VOLTAGE"], self._limits["VOLTAGE"])
         seconds = given.number(0.0, 1.0)
         cell = (
@@ -292,63 +251,11 @@ class VirtualInstrument:
         given.end()
         self._bank.pulse(session.array, cell, volts, seconds, f"{session.number} {session.step}")
 
-    def _read_voltage(self, given: _Parameters) -> float:
+    def _read_voltage(self, given: Parameters) -> float:
         return given.number(1e-6, min(self._largest, self._limits["VOLTAGE"]))
 
 
-class _Parameters:
-    """The parameters of a command, taken one after the other."""
-
-    def __init__(self, command: Command) -> None:
-        self._rest = list(command.parameters)
-
-    def number(self, least: float, most: float) -> float:
-        """Take a number within a range."""
-        text = self._take()
-        try:
-            value = float(text) if isinstance(text, str) else np.nan
-        except ValueError:
-            value = np.nan
-        if value != value:
-            raise ScpiError(-104, "Data type error;a number is wanted")
-        if not least <= value <= most:
-            raise ScpiError(-222, f"Data out of range;{value:g} is not within {least:g} to {most:g}")
-        return value
-
-    def whole(self, least: int, most: int) -> int:
-        """Take a whole number within a range."""
-        value = self.number(least, most)
-        if value != int(value):
-            raise ScpiError(-104, "Data type error;a whole number is wanted")
-        return int(value)
-
-    def data(self) -> bytes:
-        """Take the content of a block."""
-        value = self._take()
-        if isinstance(value, str):
-            raise ScpiError(-104, "Data type error;a block is wanted")
-        return value
-
-    def lines(self, extent: int) -> list[int]:
-        """Take a channel list of lines below ``extent``."""
-        value = self._take()
-        lines = channels(value) if isinstance(value, str) else [extent]
-        if lines and max(lines) >= extent:
-            raise ScpiError(-222, f"Data out of range;an array has lines 0 to {extent - 1}")
-        return lines
-
-    def end(self) -> None:
-        """There must be no more."""
-        if self._rest:
-            raise ScpiError(-108, "Parameter not allowed")
-
-    def _take(self) -> str | bytes:
-        if not self._rest or self._rest[0] == "":
-            raise ScpiError(-109, "Missing parameter")
-        return self._rest.pop(0)
-
-
-_Handler = Callable[[VirtualInstrument, Session, _Parameters], bytes | None]
+_Handler = Callable[[VirtualInstrument, Session, Parameters], bytes | None]
 
 # Capitals are the short form of a keyword; either form is understood.
 _COMMANDS: dict[str, _Handler] = {

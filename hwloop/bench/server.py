@@ -11,8 +11,9 @@ import threading
 from device_models.card import DeviceCard
 
 from .bank import ArrayBank
-from .instrument import Session, VirtualInstrument
+from .instrument import VirtualInstrument
 from .scpi import MessageReader, ScpiError
+from .session import Session
 
 MAX_CONNECTIONS = 16
 IDLE_SECONDS = 3600.0

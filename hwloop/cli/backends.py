@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hwloop.recipe import Recipe
 
 SIMULATORS = ("ideal", "fast", "spice")
-PLACES = {"bench": "HOST:PORT"}
+PLACES = {"bench": "HOST:PORT", "recorded": "FILE"}
 """Back ends that are somewhere, and what says where."""
 
 
@@ -83,14 +83,15 @@ def make_hardware(
     Raises:
         ValueError: if it cannot be made.
     """
-    from hwloop.hardware import FastHardware, IdealHardware
-    from hwloop.hardware.spice import SpiceHardware
+    from hwloop.hardware import FastHardware, IdealHardware, RecordedHardware, SpiceHardware
     from hwloop.line import make_wires
 
     if backend.kind == "bench":
         from hwloop.bench import TileBoard, connect
 
         return connect(backend.where, choice.hardware, driver=driver or TileBoard.name, progress=progress)
+    if backend.kind == "recorded":
+        return RecordedHardware(backend.where)
     if backend.kind == "ideal":
         return IdealHardware()
     wires = make_wires(choice.hardware)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +25,12 @@ def simulate(
     maps: MapsArgument,
     backend: BackendOption = Backend("fast"),
     driver: DriverOption = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write every exchange to this file; cut short, the same command goes on.", show_default=False
+        ),
+    ] = None,
     network: NetworkOption = None,
     recipe: MapRecipeOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the devices.", show_default=False)] = None,
@@ -35,6 +43,7 @@ def simulate(
 ) -> None:
     """Run the network of a map on hardware: accuracy, and error of each layer."""
     from hwloop.evaluation import evaluate_instances
+    from hwloop.hardware import RecordingHardware, Resumable
     from hwloop.line import layer_errors, load_images
     from hwloop.mapping import read_map
     from hwloop.networks import build_network
@@ -44,18 +53,23 @@ def simulate(
         raise typer.BadParameter(f"{backend} is one chip, which no seed draws", param_hint="--backend")
     if driver is not None and backend.kind != "bench":
         raise typer.BadParameter("only an instrument has a driver", param_hint="--driver")
+    if record is not None and (instances > 1 or backend.kind == "recorded"):
+        raise typer.BadParameter("a record is of one chip, and not of a record", param_hint="--record")
     conductance_map = read_map(maps)
     choice = recipe_of(conductance_map, maps, recipe)
     net = build_network(network_of(conductance_map, maps, network))
     dataset = load_images(choice, choice.evaluate.images if images is None else images)
     x, y = dataset.test_x, dataset.test_y
     made: list[Hardware] = []
-    with TerminalProgress() as progress:
+    with TerminalProgress() as progress, ExitStack() as recording:
 
         def make(instance: int | str) -> Hardware:
             draws = choice.seed if seed is None else seed
-            made.append(make_hardware(backend, choice, draws, instance, progress.update, driver))
-            return made[-1]
+            hardware = make_hardware(backend, choice, draws, instance, progress.update, driver)
+            if record is not None and isinstance(hardware, Resumable):
+                hardware = recording.enter_context(RecordingHardware(hardware, record))
+            made.append(hardware)
+            return hardware
 
         progress.begin("simulate")
         try:

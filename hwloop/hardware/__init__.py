@@ -8,4 +8,8 @@ from .fast import FastHardware as FastHardware
 from .ideal import IdealHardware as IdealHardware
 from .protocol import Capabilities as Capabilities
 from .protocol import Hardware as Hardware
+from .protocol import Resumable as Resumable
+from .record_file import RecordError as RecordError
+from .recorded import RecordedHardware as RecordedHardware
+from .recorded import RecordingHardware as RecordingHardware
 from .spice import SpiceHardware as SpiceHardware

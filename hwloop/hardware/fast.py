@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -140,6 +140,18 @@ class FastHardware:
             programmed[name] = replace(layer, actual=actual)
             self._layers[name] = self._lay_out(programmed[name], levels, conductance_map)
         return replace(conductance_map, layers=conductance_map.layers | programmed)
+
+    def take_up(
+        self,
+        conductance_map: ConductanceMap,
+        writes: Mapping[str, int],  # noqa: ARG002 a layer is on the same devices however often it is written
+        vectors: Mapping[str, int],
+    ) -> None:
+        """Hold what an earlier run programmed, and count on; see :class:`~hwloop.hardware.Resumable`."""
+        self._layers = {}
+        self.program(conductance_map, vectors)
+        for name, count in vectors.items():
+            self._layers[name].vectors = count
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Read ``inputs``; see :class:`~hwloop.hardware.Hardware`.

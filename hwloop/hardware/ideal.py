@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -48,6 +48,16 @@ class IdealHardware:
             for name, layer in chosen.items()
         }
         return replace(conductance_map, layers=conductance_map.layers | programmed)
+
+    def take_up(
+        self,
+        conductance_map: ConductanceMap,
+        writes: Mapping[str, int],  # noqa: ARG002 ideal cells do not age
+        vectors: Mapping[str, int],
+    ) -> None:
+        """Hold what an earlier run programmed; see :class:`~hwloop.hardware.Resumable`."""
+        self._matrices = {}
+        self.program(conductance_map, vectors)
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Multiply; see :class:`~hwloop.hardware.Hardware`."""

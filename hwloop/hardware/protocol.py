@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -75,5 +75,25 @@ class Hardware(Protocol):
         Raises:
             RuntimeError: if no map is programmed.
             KeyError: if the map has no such layer.
+        """
+        ...
+
+
+@runtime_checkable
+class Resumable(Hardware, Protocol):
+    """Hardware that can go on with what it held when an earlier run was cut short."""
+
+    def take_up(
+        self, conductance_map: ConductanceMap, writes: Mapping[str, int], vectors: Mapping[str, int]
+    ) -> None:
+        """Go on as if this run had done what an earlier one did.
+
+        Args:
+            conductance_map: the layers that are held, as they were programmed.
+            writes: how often each layer was programmed.
+            vectors: of each layer that is held, how many it was read with since.
+
+        Raises:
+            ValueError: if the hardware cannot hold the map.
         """
         ...

@@ -52,16 +52,20 @@ def simulate(tiny: tuple[Path, Path], *options: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_a_network_runs_on_an_instrument_in_another_process(tiny: tuple[Path, Path]) -> None:
+def test_a_network_runs_on_an_instrument_in_another_process(tiny: tuple[Path, Path], tmp_path: Path) -> None:
     with served("--rows", "16", "--cols", "16", "--adc-bits", "10", stop=signal.SIGINT) as address:
         first = simulate(tiny, "--backend", f"bench:{address}")
-        again = simulate(tiny, "--backend", f"bench:{address}")
+        record = tmp_path / "run.h5"
+        again = simulate(tiny, "--backend", f"bench:{address}", "--record", str(record))
+    replayed = simulate(tiny, "--backend", f"recorded:{record}")
     assert first["hardware"]["backend"] == "bench"
     assert first["hardware"]["simulated"] is True
     assert 0 < max(first["layer_errors"].values()) < 0.5
     first["hardware"].pop("address")
     again["hardware"].pop("address")
     assert first == again
+    assert replayed["hardware"]["recorded_backend"] == "bench"
+    assert {**replayed, "hardware": 0} == {**first, "hardware": 0}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,8 @@ def test_a_network_runs_on_an_instrument_in_another_process(tiny: tuple[Path, Pa
         (["--backend", "bench"], "none of"),
         (["--backend", "bench:127.0.0.1:1", "--instances", "2"], "is one chip"),
         (["--backend", "bench:127.0.0.1:1", "--seed", "2"], "is one chip"),
+        (["--record", "x.h5", "--instances", "2"], "a record is of one chip"),
+        (["--record", "x.h5", "--backend", "recorded:y.h5"], "not of a record"),
         (["--driver", "smu"], "only an instrument has a driver"),
     ],
 )

@@ -106,7 +106,7 @@ def test_batches_do_not_change_what_is_read(address: str) -> None:
     hardware, x = connect(address), inputs_for(MAP.layers["a"], 50)
     hardware.program(MAP)
     whole = hardware.read("a", x)
-    hardware.take_up(MAP, {"a": 1, "b": 1}, {})
+    hardware.take_up(MAP, {"a": 1, "b": 1}, {"a": 0, "b": 0})
     parts = torch.cat([hardware.read("a", part) for part in x.split(17)])
     assert torch.equal(whole, parts)
     assert not torch.equal(hardware.read("a", x), whole)  # read noise
@@ -120,7 +120,7 @@ def test_layers_are_programmed_one_at_a_time(address: str) -> None:
     again = hardware.program(MAP, ["a"])
     assert again.layers["b"].actual is None
     assert not torch.equal(again.layers["a"].actual, whole.layers["a"].actual)  # written anew
-    hardware.take_up(MAP, {"a": 2, "b": 1}, {})
+    hardware.take_up(MAP, {"a": 2, "b": 1}, {"a": 0, "b": 0})
     assert torch.equal(hardware.read("b", x), before)
     fewer = replace(MAP, layers={"a": random_layer("a", matrix_shape=(6, 5)), "b": MAP.layers["b"]})
     with pytest.raises(BenchError, match="layer b would have to move"):
