@@ -264,8 +264,8 @@ def _check_fragments(fragments: int, row_index: np.ndarray, first: int) -> None:
     if np.any(broken := partial & after):
         tile, fragment = np.argwhere(broken)[0]
         raise MapProblemError(
-            f"row_index: tile {first + tile}: fragment {fragment} has word lines that are not used, which only "
-            f"the last fragment of a tile may have"
+            f"row_index: tile {first + tile}: fragment {fragment} has word lines that are not used, which "
+            f"only the last fragment of a tile may have"
         )
 
 
