@@ -49,14 +49,16 @@ def _fewest(
     apart = _fewest(used, bands[:half], cols, array_shape) + _fewest(used, bands[half:], cols, array_shape)
     band = np.concatenate(bands)
     heights = used[np.ix_(band, cols)].sum(axis=0)
-    # Columns that are too high for a tile stay apart. They take at least this many tiles.
+    # Columns that are too high for a tile take at least this many of them, wherever they are cut.
     high = heights > array_shape[0]
     least = -(-int((-(-heights[high] // array_shape[0])).sum()) // array_shape[1])
     gathered = _gathered(used, band, cols[(heights > 0) & ~high], array_shape, len(apart) - least)
-    if not gathered:
+    if gathered is None:
         return apart
-    together = gathered + _fewest(used, bands, cols[high], array_shape)
-    return together if len(together) < len(apart) else apart
+    if gathered:
+        together = gathered + _fewest(used, bands, cols[high], array_shape)
+        return together if len(together) < len(apart) else apart
+    return _by_shape(used, band, cols[high], array_shape, len(apart)) or apart
 
 
 def _side_by_side(used: np.ndarray, band: np.ndarray, cols: np.ndarray, width: int) -> list[Lines]:
@@ -67,15 +69,15 @@ def _side_by_side(used: np.ndarray, band: np.ndarray, cols: np.ndarray, width: i
 
 def _gathered(
     used: np.ndarray, band: np.ndarray, cols: np.ndarray, array_shape: tuple[int, int], limit: int
-) -> list[Lines]:
-    """Return fewer than ``limit`` tiles, each with all rows of the band that its columns need, or none.
+) -> list[Lines] | None:
+    """Return fewer than ``limit`` tiles, each with all rows of the band that its columns need, or None.
 
     The columns that need most rows come first, and those that need the same follow one another. Each lies in
     the tile to which it adds the fewest rows, of those that it fits into.
     """
     height, width = array_shape
     if -(-len(cols) // width) >= limit:
-        return []
+        return None
     # Sets of rows as whole numbers: their unions and sizes take a tenth of a microsecond.
     packed = np.packbits(used[np.ix_(band, cols)], axis=0)
     needs = [int.from_bytes(column.tobytes()) for column in packed.T]
@@ -92,7 +94,7 @@ def _gathered(
                 best, fewest = tile, together - count
         if best < 0:
             if len(full) + len(held) + 1 >= limit:
-                return []
+                return None
             best = len(held)
             held.append(0)
             counts.append(0)
@@ -104,6 +106,28 @@ def _gathered(
             del held[best], counts[best]
             full.append(members.pop(best))
     return [_lines(used, band, cols[sorted(tile)]) for tile in full + members]
+
+
+def _by_shape(
+    used: np.ndarray, band: np.ndarray, cols: np.ndarray, array_shape: tuple[int, int], limit: int
+) -> list[Lines]:
+    """Return fewer than ``limit`` tiles whose columns need just the same rows of the band, or none.
+
+    Each such shape is cut by itself, every so many of its own rows.
+    """
+    height, width = array_shape
+    members: dict[bytes, list[int]] = {}
+    for col, column in zip(cols.tolist(), np.packbits(used[np.ix_(band, cols)], axis=0).T, strict=True):
+        members.setdefault(column.tobytes(), []).append(col)
+    shapes = [(band[used[band, same[0]]], np.array(same)) for same in members.values()]
+    if sum(-(-len(rows) // height) * -(-len(same) // width) for rows, same in shapes) >= limit:
+        return []
+    return [
+        tile
+        for rows, same in shapes
+        for top in range(0, len(rows), height)
+        for tile in _side_by_side(used, rows[top : top + height], same, width)
+    ]
 
 
 def _lines(used: np.ndarray, band: np.ndarray, cols: np.ndarray) -> Lines:

@@ -80,6 +80,18 @@ def test_rows_that_every_block_dropped_for_itself_are_made_up_for(kept, tiles):
     assert tile_count(torch.from_numpy(mask), (64, 64)) == tiles
 
 
+def test_blocks_that_dropped_as_many_rows_as_they_liked_are_cut_by_their_own_rows():
+    """Two blocks above one another hardly ever have just 64 rows together, but all of a block column do."""
+    rng = np.random.default_rng(4)
+    mask = np.zeros((1024, 128), dtype=bool)
+    for top in range(0, 1024, 64):
+        for left in (0, 64):
+            mask[top : top + 64, left : left + 64] = (rng.random(64) < 0.5)[:, None]
+    ideal = sum(math.ceil(int(mask[:, left].sum()) / 64) for left in (0, 64))
+    assert ideal < 0.6 * tile_count(torch.ones(mask.shape), (64, 64))
+    assert tile_count(torch.from_numpy(mask), (64, 64)) == ideal
+
+
 def test_blocks_of_few_lines_share_an_array_like_a_diagonal():
     mask = torch.block_diag(*[torch.ones(16, 16)] * 8)
     mask = torch.stack([mask, torch.zeros_like(mask)], dim=1).reshape(256, 128)
