@@ -13,3 +13,6 @@ from .record_file import RecordError as RecordError
 from .recorded import RecordedHardware as RecordedHardware
 from .recorded import RecordingHardware as RecordingHardware
 from .spice import SpiceHardware as SpiceHardware
+from .streaming import SolvedLayer as SolvedLayer
+from .streaming import program_stored as program_stored
+from .streaming import solve_stored as solve_stored

@@ -1,6 +1,7 @@
 """From level codes to tiles of crossbars, and the conductance map file."""
 
 from .build import build_map as build_map
+from .build import map_layer as map_layer
 from .compare import Difference as Difference
 from .compare import compare_maps as compare_maps
 from .conductance_map import NEGATIVE as NEGATIVE

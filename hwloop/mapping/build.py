@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from device_models.card import DeviceCard
 from hwloop.networks import CrossbarLayer, crossbar_layers
 
 from .conductance_map import ConductanceMap, Encoding, LayerMap
-from .encoding import encode
+from .encoding import Cells, encode
 from .placement import Placement, near
 from .resolution import tile_adc_bits
 from .tiles import form_tiles
@@ -55,21 +55,20 @@ def build_map(
     layers = crossbar_layers(net)
     _check_names(layers, quantized, "weight codes")
     _check_names(layers, input_scales, "input scale")
-    mapped = {
-        name: _map_layer(
+    mapped = {}
+    for name, layer in layers.items():
+        _, (mapped[name],) = map_layer(
             name,
             layer,
             *quantized[name],
             card,
             array_shape,
             *input_scales[name],
-            encoding,
-            slices,
-            fragment,
-            placement,
+            encoding=encoding,
+            slices=slices,
+            fragment=fragment,
+            placement=placement,
         )
-        for name, layer in layers.items()
-    }
     weights = {f"{name}.weight" for name in layers}
     digital = {
         name: value.detach().cpu().clone() for name, value in net.state_dict().items() if name not in weights
@@ -77,7 +76,7 @@ def build_map(
     return ConductanceMap(network, card, array_shape, mapped, digital, dict(attributes or {}))
 
 
-def _map_layer(
+def map_layer(
     name: str,
     layer: CrossbarLayer,
     codes: torch.Tensor,
@@ -86,11 +85,39 @@ def _map_layer(
     array_shape: tuple[int, int],
     input_scale: float,
     input_signed: bool,
-    encoding: Encoding,
-    slices: int,
-    fragment: int,
-    placement: Placement,
-) -> LayerMap:
+    *,
+    encoding: Encoding = "differential",
+    slices: int = 1,
+    fragment: int = 1,
+    placement: Placement = "matrix",
+    part: int | None = None,
+) -> tuple[int, Iterator[LayerMap]]:
+    """Map one layer, in parts that are made one after the other.
+
+    The conductances of a layer take many times the memory of its weight codes; parts need not be there at
+    once. :func:`~hwloop.mapping.create_map` writes them as they come.
+
+    Args:
+        name: of the layer.
+        layer: the layer; of its weight only the shape counts, so it may be on the meta device.
+        codes: signed weight codes, int8 ``[rows, cols]`` in GEMM form.
+        scale: makes them weights: ``weight = scale * code``.
+        card: the device card.
+        array_shape: word lines and bit lines of one array.
+        input_scale: activation that the DAC's full-scale code stands for.
+        input_signed: whether activations can be negative.
+        encoding: how signed weights become cells.
+        slices: cells of one polarity that hold a weight.
+        fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
+        placement: order of the lines within a tile.
+        part: tiles of a part; None = all in one.
+
+    Returns:
+        Number of tiles, and the parts: at least one, which may be without tiles.
+
+    Raises:
+        ValueError: naming the layer, if its codes do not fit the layer or, where parts are taken, the cells.
+    """
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     matrix_shape = (layer.weight[0].numel() * groups, layer.weight.shape[0])
     if tuple(codes.shape) != matrix_shape:
@@ -101,26 +128,42 @@ def _map_layer(
             "not subtract; use differential encoding"
         )
     try:
-        blocks, row_index, col_index = form_tiles(codes, array_shape, groups, fragment)
+        tiles = form_tiles(codes, array_shape, groups, fragment)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"layer {name}: {error}") from error
+
+    def cells_of(
+        blocks: torch.Tensor, row_index: torch.Tensor, col_index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Cells]:
         cells = encode(blocks, row_index, col_index, encoding, card.levels, slices, fragment)
         if placement == "near":
             blocks, row_index, col_index = near(blocks, row_index, col_index, cells.codes, fragment)
             cells = encode(blocks, row_index, col_index, encoding, card.levels, slices, fragment)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"layer {name}: {error}") from error
-    return LayerMap(
-        name=name,
-        kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
-        weight_shape=tuple(layer.weight.shape),
-        groups=groups,
-        row_index=row_index,
-        col_index=col_index,
-        weight_per_siemens=scale / card.g_step,
-        input_scale=float(input_scale),
-        input_signed=bool(input_signed),
-        adc_bits=tile_adc_bits(cells.codes, card.levels),
-        **cells._asdict(),
-    )
+        return row_index, col_index, cells
+
+    def parts() -> Iterator[LayerMap]:
+        count = len(tiles[0])
+        for first in range(0, max(1, count), part or max(1, count)):
+            chosen = slice(first, first + (part or count))
+            try:
+                row_index, col_index, cells = cells_of(*(values[chosen] for values in tiles))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"layer {name}: {error}") from error
+            yield LayerMap(
+                name=name,
+                kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
+                weight_shape=tuple(layer.weight.shape),
+                groups=groups,
+                row_index=row_index,
+                col_index=col_index,
+                weight_per_siemens=scale / card.g_step,
+                input_scale=float(input_scale),
+                input_signed=bool(input_signed),
+                adc_bits=tile_adc_bits(cells.codes, card.levels),
+                **cells._asdict(),
+            )
+
+    return len(tiles[0]), parts()
 
 
 def _check_names(layers: Mapping[str, CrossbarLayer], given: Mapping[str, Any], what: str) -> None:
