@@ -1,9 +1,9 @@
 """A map of a billion weights, made, checked, programmed and solved tile by tile in little memory.
 
-    python benchmarks/billion_weights.py --weights 1e7 --folder /tmp/maps --solve 200 --out points.json
+    python benchmarks/billion_weights.py --weights 1e7 --folder maps --solve 200 --out points.json
 
 The network is a stack of linear layers of random level codes, drawn layer by layer from a seed; none is
-pruned. Each step is a process of its own, so that its peak of memory is its own; every step has the limit given.
+pruned. Each step is a process of its own, so that its peak of memory is its own.
 """
 
 from __future__ import annotations
