@@ -65,22 +65,120 @@ class Train(_Section):
 
 
 class Keep(_Section):
-    """What a layer keeps: counts of filters (matrix columns), matrix rows, and crossbar blocks."""
+    """What a layer keeps of its matrix; counts that are left out do not bind.
 
+    Attributes:
+        share: of its weights, from which the method makes counts of the kinds that it works with.
+        rank: of the matrix, which then becomes two.
+        filters: matrix columns.
+        channels: input channels, each as many matrix rows as its kernel has positions.
+        rows: matrix rows.
+        blocks: arrays.
+        segments: stretches of one column over the word lines of one array.
+        block_rows: word lines of each array.
+        block_cols: bit lines of each array.
+        shapes: supports of ``shape_rows`` rows that the columns of a group of ``shape_height`` rows share.
+        shape_rows: see ``shapes``; None = the word lines of an array.
+        shape_height: see ``shapes``.
+        weights: single weights.
+        per_column: weights on each bit line of an array.
+        fragment: consecutive word lines of a bit line that have one sign.
+    """
+
+    share: float | None = Field(default=None, gt=0, le=1)
+    rank: int | None = Field(default=None, ge=1)
     filters: int | None = Field(default=None, ge=1)
+    channels: int | None = Field(default=None, ge=1)
     rows: int | None = Field(default=None, ge=1)
     blocks: int | None = Field(default=None, ge=1)
+    segments: int | None = Field(default=None, ge=1)
+    block_rows: int | None = Field(default=None, ge=1)
+    block_cols: int | None = Field(default=None, ge=1)
+    shapes: int | None = Field(default=None, ge=1)
+    shape_rows: int | None = Field(default=None, ge=1)
+    shape_height: int | None = Field(default=None, ge=1)
+    weights: int | None = Field(default=None, ge=1)
+    per_column: int | None = Field(default=None, ge=1)
+    fragment: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _whole_shapes(self) -> Self:
+        if (self.shapes is None) != (self.shape_height is None):
+            raise ValueError("shapes and shape_height go together")
+        if self.shape_rows is not None and self.shapes is None:
+            raise ValueError("shape_rows needs shapes")
+        return self
+
+
+MethodName = Literal[
+    "group-scissor",
+    "crossbar-aware",
+    "admm",
+    "tiny",
+    "admm-nn",
+    "tinyadc",
+    "forms",
+    "segprune",
+    "block",
+    "ternary",
+    "magnitude",
+    "l1-filter",
+    "random",
+    "hard-threshold",
+    "small",
+]
 
 
 class Prune(_Section):
-    """ADMM with memristor constraint sets, masked mapping and masked retraining."""
+    """Pruning: a method drives each layer into what it keeps, and what is left learns again.
 
-    method: Literal["admm"] = "admm"
+    Attributes:
+        method: of :data:`hwloop.pruning.METHODS`.
+        target: what to reach, from which shares of layers are searched that ``keep`` does not name:
+            ``tiles=8x`` or ``weights=20x`` fewer, ``adc_bits=5`` at most, ``accuracy=-0.5`` points at most.
+        trials: of the search.
+        rounds: of ADMM, or of projections, or of new weights for groups.
+        epochs_per_round: epochs that each takes.
+        rho: penalty of ADMM in the first round.
+        rho_growth: factor by which it grows from round to round.
+        learning_rate: in the rounds.
+        strength: of group lasso: what a weight loses in a step, in its layer's rms times the learning rate.
+        clip: groups above this part of their layer's mean norm lose nothing (weight penalty clipping).
+        grain: what crossbar-aware pruning drops: columns within arrays, or whole arrays.
+        projection: how it chooses gates: drawn from a pool that shrinks, drawn from all, or the largest.
+        rank_error: largest relative error of clipped ranks, in layers without ``keep.rank``; None = none.
+        rank_by: whether the error counts in the first factor (PCA) or in the product of both (SVD).
+        per_column: TinyADC's weights on each bit line of an array.
+        fragment: FORMS's word lines of one sign.
+        on_off: ratio of the highest level to cells that ought not to conduct, for ``adc_bits`` targets;
+            None = such cells are absent.
+        purify: validation accuracy that clean-up of nearly empty structures may cost, as a fraction; None =
+            what the method does: 0.002 for tiny, no clean-up for the others.
+        ir_drop: strength of the circuit's share of the objective: what wires take of the arrays' currents.
+        retrain_epochs: epochs of masked retraining.
+        retrain_learning_rate: its peak learning rate.
+        keep: what each layer keeps; a layer that is not named keeps all, unless there is a target.
+    """
+
+    method: MethodName = "admm"
+    target: str | None = Field(default=None, pattern=r"^(tiles|weights|adc_bits|accuracy)=[-+0-9.e]+x?$")
+    trials: int = Field(default=24, ge=1, le=10000)
     rounds: int = Field(default=4, ge=1, le=1000)
     epochs_per_round: int = Field(default=1, ge=1, le=1000)
     rho: float = Field(default=1e-3, gt=0)
     rho_growth: float = Field(default=3.0, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    strength: float = Field(default=0.5, ge=0)
+    clip: float = Field(default=0.5, gt=0)
+    grain: Literal["column", "crossbar"] = "column"
+    projection: Literal["pool", "draw", "largest"] = "pool"
+    rank_error: float | None = Field(default=None, ge=0, lt=1)
+    rank_by: Literal["factor", "product"] = "factor"
+    per_column: int = Field(default=8, ge=1)
+    fragment: int = Field(default=8, ge=2)
+    on_off: float | None = Field(default=None, gt=1)
+    purify: float | None = Field(default=None, ge=0, lt=1)
+    ir_drop: float = Field(default=0.0, ge=0)
     retrain_epochs: int = Field(default=6, ge=0, le=1000)
     retrain_learning_rate: float = Field(default=1e-3, gt=0, le=1)
     keep: dict[str, Keep] = Field(default_factory=dict)
@@ -156,6 +254,8 @@ class HardwareChoice(Readout):
     Attributes:
         wire: ohm of one segment of word lines and bit lines; None = what ``node`` and ``cell`` give.
         driver: ohm between a source and its word line; ``sense``: between a bit line and its virtual ground.
+        gather: whether columns that need the same rows of more than an array's height may share tiles; that
+            saves tiles, and puts more cells on their bit lines.
     """
 
     card: str = "rram-neurram"
@@ -163,6 +263,7 @@ class HardwareChoice(Readout):
     encoding: Literal["differential", "offset", "polarised"] = "differential"
     slices: int = Field(default=1, ge=1, le=8)
     placement: Literal["matrix", "near"] = "matrix"
+    gather: bool = True
     rows: int = Field(default=64, ge=1, le=1024)
     cols: int = Field(default=64, ge=1, le=1024)
     node: str = "45nm"
@@ -207,10 +308,18 @@ class Retrain(_Section):
 
 
 class Evaluate(_Section):
-    """Evaluation on freshly programmed device instances."""
+    """Evaluation on test images, and on freshly programmed device instances.
+
+    Attributes:
+        instances: of devices.
+        images: the first so many test images.
+        device_images: of them, the first so many on each device instance; None = all.
+        batch: images that are read together.
+    """
 
     instances: int = Field(default=10, ge=1, le=10000)
     images: int = Field(default=10000, ge=1)
+    device_images: int | None = Field(default=None, ge=1)
     batch: int = Field(default=500, ge=1, le=65536)
 
 

@@ -10,6 +10,7 @@ from .adc import adc
 from .bench import bench_app
 from .calibrate import calibrate_command
 from .common import new_app
+from .compare import compare
 from .devices import devices_app
 from .doctor import doctor
 from .maps import maps_app
@@ -40,6 +41,7 @@ app.command()(retrain)
 app.command()(report)
 app.command("calibrate")(calibrate_command)
 app.command()(sweep)
+app.command()(compare)
 app.add_typer(maps_app, name="maps")
 app.add_typer(devices_app, name="devices")
 app.add_typer(bench_app, name="bench")

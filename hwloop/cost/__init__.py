@@ -21,4 +21,7 @@ from .routing import routing as routing
 from .saving import FACTORS as FACTORS
 from .saving import Saving as Saving
 from .saving import saving as saving
+from .scissor import crossbar_area as crossbar_area
+from .scissor import routing_area as routing_area
+from .scissor import scissor_block as scissor_block
 from .vectors import vectors_per_image as vectors_per_image

@@ -6,12 +6,11 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from hwloop.hardware.ideal import weight_matrix
 from hwloop.hardware.protocol import Hardware
 from hwloop.mapping import ConductanceMap
-from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, record_inputs
+from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, record_inputs, windows
 
 _WINDOWS = 1 << 21  # inputs of a convolution that are laid out at a time: 8 MiB
 
@@ -46,13 +45,13 @@ class HardwareLayer(nn.Module):
         return self._add_bias(rows).reshape(*x.shape[:-1], -1)
 
     def _convolve(self, layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-        windows = _windows(layer, x if x.ndim == 4 else x[None])
-        batch, height, width = windows.shape[:3]
-        images = max(1, _WINDOWS // max(1, windows[:1].numel()))
+        patches = windows(layer, x if x.ndim == 4 else x[None])
+        batch, height, width = patches.shape[:3]
+        images = max(1, _WINDOWS // max(1, patches[:1].numel()))
         rows = torch.cat(
             [
                 self.hardware.read(self.name, part.reshape(len(part) * height * width, -1))
-                for part in windows.split(images)
+                for part in patches.split(images)
             ]
         )
         value = self._add_bias(rows).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
@@ -153,18 +152,3 @@ def _check_shape(name: str, in_map: tuple[int, ...], in_network: tuple[int, ...]
             f"the conductance map is of another network: {name} is {list(in_map)} in the map "
             f"and {list(in_network)} in the network"
         )
-
-
-def _windows(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """Return what each output position sees: ``[batch, out height, out width, channels, kh, kw]``, a view.
-
-    Reshaped to two dimensions it holds the input vectors of the layer's GEMM form. A strided view makes that
-    one copy, several times faster than :func:`torch.nn.functional.unfold` and a transposition.
-    """
-    # Torch keeps the numbers behind padding="same" here, in the order that F.pad takes.
-    x = F.pad(x, layer._reversed_padding_repeated_twice).contiguous()
-    batch, channels, height, width = x.shape
-    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
-    out = ((height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1)
-    b, c, i, j = x.stride()
-    return x.as_strided((batch, *out, channels, kh, kw), (b, i * sh, j * sw, c, i * dh, j * dw))

@@ -27,14 +27,12 @@ class Inputs:
         dataset: images and labels.
         card: the device card, with as many levels as the recipe wants.
         wires: wire figures of every array.
-        vectors: for each crossbar layer, input vectors that one image applies to it.
     """
 
     recipe: Recipe
     dataset: Dataset
     card: DeviceCard
     wires: Wires
-    vectors: dict[str, int]
 
     @property
     def array_shape(self) -> tuple[int, int]:
@@ -54,6 +52,12 @@ class Inputs:
         # Torch aligns its own memory; from unaligned memory, products differ in their last bits run by run.
         return self.dataset.test_x[:images].clone(), self.dataset.test_y[:images]
 
+    @property
+    def device_test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels that every device instance is measured on."""
+        x, y = self.test
+        return x[: self.recipe.evaluate.device_images], y[: self.recipe.evaluate.device_images]
+
     def network(self) -> nn.Module:
         """Return the network as the line starts with it: with the recipe's weights, or with random ones."""
         net = build_network(self.recipe.network.factory, self.recipe.seed)
@@ -70,7 +74,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     """
     card = _card(recipe.hardware)
     dataset = load_images(recipe, recipe.evaluate.images)
-    inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware), {})
+    inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware))
     net = inputs.network()
     layers = crossbar_layers(net)
     unknown = sorted(recipe.prune.keep.keys() - layers)
@@ -79,8 +83,8 @@ def load_inputs(recipe: Recipe) -> Inputs:
             f"prune.keep.{unknown[0]}: the network has no such layer; its layers are {', '.join(layers)}"
         )
     _check_shapes(net, dataset, recipe)
-    inputs.vectors.update(vectors_per_image(net, dataset.test_x[:1]))
-    idle = [name for name in layers if name not in inputs.vectors]
+    vectors = vectors_per_image(net, dataset.test_x[:1])
+    idle = [name for name in layers if name not in vectors]
     if idle:
         raise NetworkError(f"network {recipe.network.factory!r}: layer {idle[0]} is never used")
     return inputs

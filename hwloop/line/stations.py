@@ -16,15 +16,16 @@ import torch
 from torch import nn
 
 from device_models.files import write_atomically
+from hwloop.cost import vectors_per_image
 from hwloop.evaluation import evaluate_instances
 from hwloop.hardware import FastHardware, IdealHardware, calibrate_inputs, network_from_map, on_hardware
 from hwloop.line.inputs import Inputs
 from hwloop.line.observe import adc_counts, layer_errors
 from hwloop.line.run_folder import RunError, RunFolder
 from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
-from hwloop.networks import load_weights, save_weights
+from hwloop.networks import build_network, load_weights, save_weights, with_ranks
 from hwloop.progress import Progress
-from hwloop.pruning import admm_prune
+from hwloop.pruning import prune_to_target
 from hwloop.quantization import quantize_and_tune
 from hwloop.recipe import Recipe
 from hwloop.training import EpochRecord, accuracy, fit
@@ -58,9 +59,18 @@ class Run:
 
     def network(self, station: str) -> nn.Module:
         """The network as a finished station left it."""
-        net = self.inputs.network()
+        net = self.inputs.network() if station == "train" else self.structure()
         load_weights(net, self.path(station, "weights.safetensors"))
         return net
+
+    @property
+    def pruned_spec(self) -> str:
+        """What builds the pruned network: the recipe's factory, with the ranks that layers lost."""
+        return with_ranks(self.recipe.network.factory, self.folder.result("prune").get("ranks", {}))
+
+    def structure(self) -> nn.Module:
+        """The pruned network with initial weights, as stations after pruning fill it."""
+        return build_network(self.pruned_spec, self.recipe.seed).eval()
 
     def masks(self) -> dict[str, torch.Tensor]:
         """Which weights are kept, as pruning left it."""
@@ -105,21 +115,28 @@ def train(run: Run) -> Result:
 
 def prune(run: Run) -> Result:
     """Drive the weights into the recipe's constraint sets, prune, and retrain what is left."""
-    net = run.network("train")
-    pruned = admm_prune(
-        net,
+    pruned, reached = prune_to_target(
+        run.network("train"),
         run.inputs.dataset,
         run.recipe.prune,
+        hardware=run.recipe.hardware,
+        levels=run.inputs.card.levels,
         batch=run.recipe.train.batch,
         seed=run.recipe.seed,
         shift=run.recipe.data.shift,
-        array_shape=run.inputs.array_shape,
+        dense_epochs=run.recipe.train.epochs,
         checkpoint=run.folder.station("prune"),
         progress=run.progress.update,
     )
-    save_weights(net, run.path("prune", "weights.safetensors"))
+    save_weights(pruned.net, run.path("prune", "weights.safetensors"))
     _save_tensors(pruned.masks, run.path("prune", "masks.safetensors"))
-    return {"accuracy": run.accuracy(net), "records": _rows(pruned.records)}
+    return {
+        "accuracy": run.accuracy(pruned.net),
+        "ranks": pruned.ranks,
+        "keep": {name: keep.model_dump(exclude_none=True) for name, keep in pruned.keep.items()},
+        "reached": reached,
+        "records": _rows(pruned.records),
+    }
 
 
 def quantize(run: Run) -> Result:
@@ -162,10 +179,10 @@ def map_from_codes(run: Run, folder: Path, found: Result) -> tuple[nn.Module, Co
         folder: where :func:`put_on_codes` left weights and codes.
         found: what it found.
     """
-    net, codes = run.inputs.network(), _load_tensors(folder / "codes.safetensors")
+    net, codes = run.structure(), _load_tensors(folder / "codes.safetensors")
     load_weights(net, folder / "weights.safetensors")
     return net, build_map(
-        run.recipe.network.factory,
+        run.pruned_spec,
         net,
         {name: (codes[name], scale) for name, scale in found["scales"].items()},
         run.inputs.card,
@@ -176,6 +193,7 @@ def map_from_codes(run: Run, folder: Path, found: Result) -> tuple[nn.Module, Co
         slices=run.recipe.hardware.slices,
         fragment=run.recipe.hardware.fragment,
         placement=run.recipe.hardware.placement,
+        gather=run.recipe.hardware.gather,
     )
 
 
@@ -194,7 +212,7 @@ def map_(run: Run) -> Result:
         "max_logit_difference": difference,
         "images": min(LOGIT_IMAGES, len(x)),
         "tiles": conductance_map.tiles,
-        "vectors": run.inputs.vectors,
+        "vectors": vectors_per_image(net, run.inputs.test[0][:1]),
     }
 
 
@@ -230,7 +248,7 @@ def verify_(run: Run) -> Result:
 def retrain_(run: Run) -> Result:
     """Retrain with the hardware in the forward pass."""
     retrained, records = retrain(
-        run.inputs.network(),
+        run.structure(),
         read_map(run.path("map", "maps.h5")),
         run.hardware,
         run.inputs.dataset,
@@ -250,7 +268,7 @@ def evaluate_after(run: Run) -> Result:
     accuracies = _evaluate(run, "evaluate_after", conductance_map, first=first)
     hardware = run.hardware(first)
     run.publish(hardware.program(conductance_map), "evaluate_after")
-    net, images = run.inputs.network(), run.inputs.test[0][:OBSERVED_IMAGES]
+    net, images = run.structure(), run.inputs.test[0][:OBSERVED_IMAGES]
     counts = adc_counts(net, conductance_map, hardware, images)
     return {
         "accuracy": accuracies,
@@ -268,7 +286,7 @@ def _evaluate(run: Run, station: str, conductance_map: ConductanceMap, first: in
     """Evaluate as many instances as the recipe says, from number ``first`` on; each one done is kept."""
     path, net, count = (
         run.path(station, "instances.json"),
-        run.inputs.network(),
+        run.structure(),
         run.recipe.evaluate.instances,
     )
     done: list[float] = _kept(path)
@@ -277,7 +295,7 @@ def _evaluate(run: Run, station: str, conductance_map: ConductanceMap, first: in
             net,
             conductance_map,
             run.hardware,
-            *run.inputs.test,
+            *run.inputs.device_test,
             instances=[first + number],
             batch=run.recipe.evaluate.batch,
         )

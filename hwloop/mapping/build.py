@@ -31,6 +31,7 @@ def build_map(
     slices: int = 1,
     fragment: int = 1,
     placement: Placement = "matrix",
+    gather: bool = True,
 ) -> ConductanceMap:
     """Map every crossbar layer of a quantized network to tiles of a device card's conductances.
 
@@ -48,6 +49,7 @@ def build_map(
         slices: cells of one polarity that hold a weight.
         fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
         placement: order of the lines within a tile.
+        gather: whether columns of taller bands may share tiles.
 
     Raises:
         ValueError: naming the layer, if one is missing or its codes do not fit the layer or the cells.
@@ -68,6 +70,7 @@ def build_map(
             slices=slices,
             fragment=fragment,
             placement=placement,
+            gather=gather,
         )
     weights = {f"{name}.weight" for name in layers}
     digital = {
@@ -90,6 +93,7 @@ def map_layer(
     slices: int = 1,
     fragment: int = 1,
     placement: Placement = "matrix",
+    gather: bool = True,
     part: int | None = None,
 ) -> tuple[int, Iterator[LayerMap]]:
     """Map one layer, in parts that are made one after the other.
@@ -110,6 +114,7 @@ def map_layer(
         slices: cells of one polarity that hold a weight.
         fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
         placement: order of the lines within a tile.
+        gather: whether columns of taller bands may share tiles.
         part: tiles of a part; None = all in one.
 
     Returns:
@@ -128,7 +133,7 @@ def map_layer(
             "not subtract; use differential encoding"
         )
     try:
-        tiles = form_tiles(codes, array_shape, groups, fragment)
+        tiles = form_tiles(codes, array_shape, groups, fragment, gather)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {name}: {error}") from error
 

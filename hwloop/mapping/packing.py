@@ -19,7 +19,9 @@ Lines = tuple[np.ndarray, np.ndarray]
 """Rows and columns of one tile, both ascending."""
 
 
-def pack(used: np.ndarray, starts: np.ndarray, band_height: int, array_shape: tuple[int, int]) -> list[Lines]:
+def pack(
+    used: np.ndarray, starts: np.ndarray, band_height: int, array_shape: tuple[int, int], gather: bool = True
+) -> list[Lines]:
     """Return tiles that hold every nonzero of a matrix in exactly one cell, and cross no entry twice.
 
     Bands are cut in two ways: every ``array_shape[0]`` rows of those given, which is the plain one, and where
@@ -31,9 +33,13 @@ def pack(used: np.ndarray, starts: np.ndarray, band_height: int, array_shape: tu
         starts: place of each row in the layer's matrix, ascending; int ``[rows]``.
         band_height: what ``starts`` of a band span at most, so that it has no more than ``array_shape[0]``.
         array_shape: rows and columns that a tile can have.
+        gather: whether bands may be taken together; otherwise each of the plain ones stays on its own.
     """
     rows, cols = np.arange(len(used)), np.arange(used.shape[1])
     plain = rows[array_shape[0] :: array_shape[0]]
+    if not gather:
+        bands = np.split(rows, plain)
+        return [lines for band in bands for lines in _side_by_side(used, band, cols, array_shape[1])]
     aligned = rows[1:][np.diff(starts // band_height) > 0]
     ways = [plain] if np.array_equal(plain, aligned) else [plain, aligned]
     return min((_fewest(used, np.split(rows, cuts), cols, array_shape) for cuts in ways), key=len)

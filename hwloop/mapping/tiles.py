@@ -28,7 +28,13 @@ from .conductance_map import UNUSED_LINE
 from .packing import Lines, pack
 
 
-def tile_count(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1, fragment: int = 1) -> int:
+def tile_count(
+    mask: torch.Tensor,
+    array_shape: tuple[int, int],
+    groups: int = 1,
+    fragment: int = 1,
+    gather: bool = True,
+) -> int:
     """Return how many tile positions a layer needs; each is one array per polarity and slice.
 
     Args:
@@ -37,22 +43,27 @@ def tile_count(mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1
         groups: groups of the convolution (1 for a linear layer).
         fragment: rows that stay together, as polarised encoding needs them: so many used rows of the matrix
             that follow one another (see :func:`fragment_of_rows`). A tile has all of them or none.
+        gather: whether columns of taller bands may share tiles, which puts more cells on their bit lines.
 
     Raises:
         ValueError: if the shapes do not fit together, or a weight lies outside its group's block.
     """
-    return len(tile_lines(mask, array_shape, groups, fragment))
+    return len(tile_lines(mask, array_shape, groups, fragment, gather))
 
 
 def tile_lines(
-    mask: torch.Tensor, array_shape: tuple[int, int], groups: int = 1, fragment: int = 1
+    mask: torch.Tensor,
+    array_shape: tuple[int, int],
+    groups: int = 1,
+    fragment: int = 1,
+    gather: bool = True,
 ) -> list[Lines]:
     """Return the matrix rows and columns of every tile; arguments and errors as in :func:`tile_count`."""
     used = _checked(mask, array_shape, groups, fragment)
     return [
         lines
         for rows, cols in _bundles(used, array_shape, groups)
-        for lines in _cut(used, rows, cols, array_shape, fragment)
+        for lines in _cut(used, rows, cols, array_shape, fragment, gather)
     ]
 
 
@@ -80,7 +91,11 @@ def fragment_of_rows(
 
 
 def form_tiles(
-    codes: torch.Tensor, array_shape: tuple[int, int], groups: int = 1, fragment: int = 1
+    codes: torch.Tensor,
+    array_shape: tuple[int, int],
+    groups: int = 1,
+    fragment: int = 1,
+    gather: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cut a matrix of signed weight codes into tiles.
 
@@ -89,6 +104,7 @@ def form_tiles(
         array_shape: word lines and bit lines of one array.
         groups: groups of the convolution (1 for a linear layer).
         fragment: rows that stay together, as in :func:`tile_count`.
+        gather: as in :func:`tile_count`.
 
     Returns:
         Signed weight codes int8 ``[tiles, *array_shape]``, matrix row of each word line int32
@@ -101,7 +117,7 @@ def form_tiles(
     """
     if codes.dtype != torch.int8:
         raise TypeError(f"weight codes must be int8, not {codes.dtype}")
-    tiles = tile_lines(codes, array_shape, groups, fragment)
+    tiles = tile_lines(codes, array_shape, groups, fragment, gather)
     signed = codes.numpy(force=True)
     blocks = np.zeros((len(tiles), *array_shape), dtype=np.int8)
     row_index = np.full((len(tiles), array_shape[0]), UNUSED_LINE, dtype=np.int32)
@@ -175,12 +191,17 @@ def _bundles(used: np.ndarray, array_shape: tuple[int, int], groups: int) -> Ite
 
 
 def _cut(
-    used: np.ndarray, rows: np.ndarray, cols: np.ndarray, array_shape: tuple[int, int], fragment: int
+    used: np.ndarray,
+    rows: np.ndarray,
+    cols: np.ndarray,
+    array_shape: tuple[int, int],
+    fragment: int,
+    gather: bool,
 ) -> Iterator[Lines]:
     """Yield the tiles of one matrix without empty lines (steps 3 and 4), fragments of rows in one piece."""
     starts = np.arange(0, len(rows), fragment)
     needed = np.logical_or.reduceat(used[np.ix_(rows, cols)], starts, axis=0)
     fragments = np.split(rows, starts[1:])
     fitting = array_shape[0] // fragment, array_shape[1]
-    for tile_fragments, tile_cols in pack(needed, rows[starts], array_shape[0], fitting):
+    for tile_fragments, tile_cols in pack(needed, rows[starts], array_shape[0], fitting, gather):
         yield np.concatenate([fragments[number] for number in tile_fragments]), cols[tile_cols]

@@ -1,6 +1,7 @@
 """Networks: what of them goes onto crossbars, how they are built and kept, and those of the literature."""
 
 from .build import build_network as build_network
+from .build import with_ranks as with_ranks
 from .factors import factor_layers as factor_layers
 from .layers import DIGITAL_LAYERS as DIGITAL_LAYERS
 from .layers import CrossbarLayer as CrossbarLayer
@@ -9,6 +10,7 @@ from .layers import crossbar_layers as crossbar_layers
 from .layers import from_matrix as from_matrix
 from .layers import record_inputs as record_inputs
 from .layers import to_matrix as to_matrix
+from .layers import windows as windows
 from .weights import digest as digest
 from .weights import load_weights as load_weights
 from .weights import save_weights as save_weights

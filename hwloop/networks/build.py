@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -54,6 +54,15 @@ def build_network(spec: str, seed: int = 0) -> nn.Module:
         except NetworkError as error:
             raise NetworkError(f"network {spec!r}: {error}") from error
     return net
+
+
+def with_ranks(spec: str, ranks: Mapping[str, int]) -> str:
+    """Return the spec of a network some layers of which have become two of a lower rank."""
+    if not ranks:
+        return spec
+    factory, _, factored = spec.partition("[")
+    parts = [factored.removesuffix("]")] * bool(factored) + [f"{name}={rank}" for name, rank in ranks.items()]
+    return f"{factory}[{','.join(parts)}]"
 
 
 def _factory(spec: str, module_name: str, factory_name: str) -> Callable[[], object]:

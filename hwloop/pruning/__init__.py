@@ -1,21 +1,37 @@
-"""Pruning: constraint sets with their projections, and the optimisers that drive weights into them."""
+"""Pruning: constraint sets with their projections, optimisers that drive weights into them, and methods."""
 
-from .admm import Pruned as Pruned
-from .admm import PruningError as PruningError
-from .admm import admm_prune as admm_prune
 from .clear import clear_dead as clear_dead
 from .compact import compact as compact
-from .constraints import Blocks as Blocks
+from .constraints import Above as Above
 from .constraints import ConstraintSet as ConstraintSet
-from .constraints import Filters as Filters
 from .constraints import Intersection as Intersection
 from .constraints import LevelSet as LevelSet
-from .constraints import Rows as Rows
+from .constraints import LowRank as LowRank
+from .constraints import OneSign as OneSign
+from .constraints import SegmentShapes as SegmentShapes
 from .graph import Graph as Graph
 from .graph import trace as trace
+from .groups import BlockCols as BlockCols
+from .groups import BlockRows as BlockRows
+from .groups import Blocks as Blocks
+from .groups import Channels as Channels
+from .groups import ColumnProportional as ColumnProportional
+from .groups import Filters as Filters
+from .groups import Rows as Rows
+from .groups import Segments as Segments
+from .groups import Weights as Weights
 from .masks import Masks as Masks
 from .masks import apply_masks as apply_masks
 from .masks import full_masks as full_masks
+from .masks import keep_signs as keep_signs
 from .masks import without_unused_paths as without_unused_paths
+from .methods import METHODS as METHODS
+from .methods import Method as Method
+from .prune import Pruned as Pruned
+from .prune import PruningError as PruningError
+from .prune import prune as prune
 from .purify import purify as purify
+from .reach import prune_to_target as prune_to_target
 from .reorder import reorder as reorder
+from .targets import Target as Target
+from .targets import TargetError as TargetError

@@ -2,8 +2,8 @@
 
 Matrices are in GEMM form, ``[rows, cols]`` (see :mod:`hwloop.networks`). A filter is a column, and a block is
 one crossbar array. Every projection is the Euclidean one, that is, it gives the element of the set with the
-smallest sum of squared differences, except where a class says otherwise. For sets of whole groups it keeps
-the groups of largest 2-norm.
+smallest sum of squared differences, except where a class says otherwise. Sets that keep whole groups are in
+:mod:`hwloop.pruning.groups`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Protocol
 
 import torch
 from torch.nn import functional as F
+
+VOTES = 8
+"""Rounds in which segments choose shapes and shapes follow their segments."""
 
 
 class ConstraintSet(Protocol):
@@ -24,70 +27,12 @@ class ConstraintSet(Protocol):
 
 
 @dataclass(frozen=True)
-class Filters:
-    """Matrices with at most ``keep`` columns that are not zero."""
-
-    keep: int
-
-    def project(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Keep the columns of largest norm."""
-        return matrix * _largest(matrix.square().sum(0), self.keep)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Matrices with at most ``keep`` rows that are not zero."""
-
-    keep: int
-
-    def project(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Keep the rows of largest norm."""
-        return matrix * _largest(matrix.square().sum(1), self.keep)[:, None]
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Matrices that need at most ``keep`` arrays of ``rows`` × ``cols`` once zero lines are left out.
-
-    The grid of blocks lies over the matrix without its zero rows and columns, as the mapping lays it: a block
-    of the full matrix that lost a few lines to the other sets would leave an array half empty.
-    """
-
-    keep: int
-    rows: int = 64
-    cols: int = 64
-
-    def project(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Keep the blocks of largest norm; again as long as lines that became empty move the grid."""
-        while not torch.equal(kept := self._without_least(matrix), matrix):
-            matrix = kept
-        return matrix
-
-    def _without_least(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Return the matrix without all blocks but those of largest norm, on the grid that it has now."""
-        row_index = matrix.any(1).nonzero()[:, 0]
-        col_index = matrix.any(0).nonzero()[:, 0]
-        compact = matrix[row_index][:, col_index]
-        down, across = -(-len(row_index) // self.rows), -(-len(col_index) // self.cols)
-        padded = F.pad(
-            compact, (0, across * self.cols - len(col_index), 0, down * self.rows - len(row_index))
-        )
-        energy = padded.square().reshape(down, self.rows, across, self.cols).sum((1, 3))
-        kept = _largest(energy.flatten(), self.keep).reshape(down, across)
-        kept = kept.repeat_interleave(self.rows, 0).repeat_interleave(self.cols, 1)
-        result = torch.zeros_like(matrix)
-        result[row_index[:, None], col_index] = compact * kept[: len(row_index), : len(col_index)]
-        return result
-
-
-@dataclass(frozen=True)
 class Intersection:
     """Matrices that belong to all of ``sets``.
 
-    The projection goes through the sets in their order. For sets of whole groups the result belongs to all of
-    them, since dropping groups never adds any, but a nearer element may exist: the exact projection is a
-    combinatorial problem. Put coarse sets first: filters, then rows of the filters that are left, then blocks
-    of what is left of both.
+    The projection goes through the sets in their order. For sets that only ever set entries to zero the
+    result belongs to all of them, but a nearer element may exist: the exact projection is a combinatorial
+    problem. Put coarse sets first: filters, then rows of the filters that are left, then blocks of both.
     """
 
     sets: tuple[ConstraintSet, ...]
@@ -120,8 +65,107 @@ class LevelSet:
         return self.codes(matrix).to(matrix.dtype) * self.scale
 
 
-def _largest(energy: torch.Tensor, keep: int) -> torch.Tensor:
-    """Return a bool tensor that is True at the ``keep`` largest entries of a vector."""
-    kept = torch.zeros_like(energy, dtype=torch.bool)
-    kept[energy.sort(descending=True, stable=True).indices[:keep]] = True
-    return kept
+@dataclass(frozen=True)
+class LowRank:
+    """Matrices of rank ``rank`` at most (Group Scissor, DAC 2017); nearest by Eckart and Young's theorem."""
+
+    rank: int
+
+    def project(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Keep the largest singular values."""
+        u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+        return (u[:, : self.rank] * s[: self.rank]) @ v[: self.rank]
+
+
+@dataclass(frozen=True)
+class Above:
+    """Matrices without entries whose magnitude is below ``share`` of the largest (ternary weights: 0.05)."""
+
+    share: float
+
+    def project(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Drop the small entries; the set depends on the largest entry, which stays."""
+        return matrix * (matrix.abs() >= self.share * matrix.abs().max()) if matrix.numel() else matrix
+
+
+@dataclass(frozen=True)
+class OneSign:
+    """Matrices in which every fragment has one sign: ``fragment`` consecutive rows of a column.
+
+    Rows that are zero altogether are not counted, since they get no word line (FORMS, ISCA 2021).
+    """
+
+    fragment: int
+
+    def project(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Keep in each fragment the sign with more energy; again as long as rows become empty."""
+        while not torch.equal(kept := self._one_sign(matrix), matrix):
+            matrix = kept
+        return matrix
+
+    def _one_sign(self, matrix: torch.Tensor) -> torch.Tensor:
+        used = matrix.any(1)
+        fragments = _cut(matrix[used], self.fragment)
+        energy = fragments * fragments.abs()
+        wrong = torch.sign(energy.sum(1, keepdim=True)) * torch.sign(fragments) < 0
+        # Of a tie the positive side stays.
+        tie = (energy.sum(1, keepdim=True) == 0) & (fragments < 0)
+        result = torch.zeros_like(matrix)
+        result[used] = fragments.masked_fill(wrong | tie, 0).flatten(0, 1)[: int(used.sum())]
+        return result
+
+
+@dataclass(frozen=True)
+class SegmentShapes:
+    """Matrices whose column segments have one of ``shapes`` supports in each group of ``height`` rows.
+
+    A support has ``keep`` rows. Segments of one shape can be gathered in one array that has only these rows
+    (SegPrune, TCAD 2022). Rows that are zero altogether are not counted. Which shapes are best is a
+    combinatorial problem; they are found by votes, as medoids are: each segment votes for the shape that
+    keeps most of its energy, and each shape then takes the rows where its voters have most. For one shape,
+    and for as many as there are columns, that is the nearest matrix.
+    """
+
+    shapes: int
+    keep: int
+    height: int
+
+    def project(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Give each segment the shape that keeps most of it; again as long as rows become empty."""
+        while not torch.equal(kept := self._shaped(matrix), matrix):
+            matrix = kept
+        return matrix
+
+    def _shaped(self, matrix: torch.Tensor) -> torch.Tensor:
+        used = matrix.any(1)
+        parts = [part * self._support(part.square()) for part in matrix[used].split(self.height)]
+        result = torch.zeros_like(matrix)
+        result[used] = torch.cat(parts) if parts else matrix[used]
+        return result
+
+    def _support(self, energy: torch.Tensor) -> torch.Tensor:
+        """Return which entries of a group of rows stay, bool in the shape of ``energy``."""
+        if self.shapes >= energy.shape[1]:
+            return self._top(energy)
+        shapes = self._top(energy.sum(1, keepdim=True))
+        while shapes.shape[1] < self.shapes:
+            lost = energy.sum(0) - (shapes.T.to(energy) @ energy).amax(0)
+            shapes = torch.cat([shapes, self._top(energy[:, lost.argmax()][:, None])], 1)
+        for _ in range(VOTES):
+            votes = F.one_hot((shapes.T.to(energy) @ energy).argmax(0), shapes.shape[1]).to(energy)
+            wanted = energy @ votes
+            # A shape without votes stays: segments may come back to it.
+            shapes = torch.where(votes.any(0), self._top(wanted), shapes)
+        return shapes[:, (shapes.T.to(energy) @ energy).argmax(0)]
+
+    def _top(self, energy: torch.Tensor) -> torch.Tensor:
+        """Return the ``keep`` rows of largest energy of each column, bool."""
+        order = energy.sort(dim=0, descending=True, stable=True).indices[: self.keep]
+        return torch.zeros_like(energy, dtype=torch.bool).scatter(0, order, True)
+
+
+def _cut(matrix: torch.Tensor, height: int) -> torch.Tensor:
+    """Return ``[parts, height, cols]``: consecutive rows of a matrix, zeros below the last."""
+    parts = -(-len(matrix) // height)
+    padded = F.pad(matrix, (0, 0, 0, parts * height - len(matrix)))
+    return padded.reshape(parts, height, matrix.shape[1])

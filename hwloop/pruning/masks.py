@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from hwloop.networks import DIGITAL_LAYERS, crossbar_layers, from_matrix, to_mat
 Masks = dict[str, torch.Tensor]
 
 PROBE_IMAGES = 8
+NEXT_TO_ZERO = 1e-8
 
 
 def full_masks(net: nn.Module) -> Masks:
@@ -37,6 +38,18 @@ def apply_masks(net: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
             layer.weight.mul_(from_matrix(layer, mask).to(layer.weight.dtype))
             if layer.bias is not None:
                 layer.bias.mul_(mask.any(0))
+
+
+def keep_signs(weights: Iterable[torch.Tensor], signs: Iterable[torch.Tensor]) -> None:
+    """Hold weights on their side of zero; one that would cross it stays next to it.
+
+    Args:
+        weights: changed in place.
+        signs: -1, 0 or 1 for each, as :func:`torch.sign` gives them.
+    """
+    with torch.no_grad():
+        for weight, sign in zip(weights, signs, strict=True):
+            weight.copy_(sign * (sign * weight).clamp(min=NEXT_TO_ZERO))
 
 
 def without_unused_paths(

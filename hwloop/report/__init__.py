@@ -2,6 +2,7 @@
 
 from .charts import accuracy_chart as accuracy_chart
 from .charts import bits_chart as bits_chart
+from .charts import methods_chart as methods_chart
 from .charts import pareto_chart as pareto_chart
 from .charts import save_chart as save_chart
 from .page import ReportData as ReportData

@@ -134,3 +134,40 @@ def pareto_chart(results: Sequence[Mapping[str, Any]]) -> Figure:
 def _settings(result: Mapping[str, Any]) -> str:
     """Return the settings of a design in a line."""
     return ", ".join(f"{field} {value}" for field, value in result["settings"].items())
+
+
+def methods_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw pruning methods: accuracy against tiles and ADC energy, and accuracy on arrays against tiles.
+
+    Args:
+        rows: as :func:`hwloop.compare.summarize` gives them; bars are standard deviations.
+    """
+    panels = (
+        ("mapped_tiles", 1.0, "arrays' tiles, quantized", "quantized"),
+        ("adc_energy_j", 1e9, "ADC energy per image, nJ", "quantized"),
+        ("mapped_tiles", 1.0, "arrays' tiles, on real arrays", "hardware"),
+    )
+    with drawing():
+        figure = new_figure(11.0, 4.4 + 0.17 * -(-len(rows) // 3))
+        for axes, (name, factor, label, which) in zip(figure.subplots(1, 3), panels, strict=True):
+            x = np.array([factor * row[name] for row in rows])
+            mean = np.array([100 * row[which]["mean"] for row in rows])
+            beaten = (x <= x[:, None]) & (mean >= mean[:, None])
+            beaten &= (x < x[:, None]) | (mean > mean[:, None])
+            for number, row in enumerate(rows):
+                colour = GREY if beaten[number].any() else BLUE
+                axes.errorbar(x[number], mean[number], 100 * row[which]["std"], fmt="o", color=colour,
+                              markersize=4, capsize=2)  # fmt: skip
+                axes.annotate(str(number + 1), (x[number], mean[number]), (4, 4),
+                              textcoords="offset points", fontsize=8)  # fmt: skip
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlabel(label)
+            axes.set_ylabel("accuracy, %")
+            quiet(axes)
+        told = [f"{number}: {row['label']}" for number, row in enumerate(rows, 1)]
+        lines = ["    ".join(told[start : start + 3]) for start in range(0, len(told), 3)]
+        figure.supxlabel("\n".join(lines), fontsize=8, ha="left", x=0.06)
+        return figure

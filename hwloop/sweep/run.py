@@ -25,6 +25,7 @@ from distributed import Client, Future, as_completed
 from device_models.files import write_atomically
 from device_models.folders import alone_in, discard, is_vacant
 from hwloop.line import Run, RunFolder, load_inputs, walk
+from hwloop.networks import crossbar_layers
 from hwloop.progress import Progress
 from hwloop.recipe import Recipe
 from hwloop.sweep.axes import Axis, Design, SweepError, designs
@@ -73,8 +74,10 @@ def sweep(
     _bind(out, identity, fresh)
     with alone_in(out):
         base = RunFolder.create(out / "base", recipe, fresh)
-        walk(Run(base, inputs, progress), "prune")
-        table = Table(out / "results.h5", row_types(axes, list(inputs.vectors)), identity)
+        run = Run(base, inputs, progress)
+        walk(run, "prune")
+        layers = list(crossbar_layers(run.structure()))
+        table = Table(out / "results.h5", row_types(axes, layers), identity)
         progress.begin("designs")
         try:
             _fill(table, chosen, list(KINDS)[: 1 + spice], out, client, progress)

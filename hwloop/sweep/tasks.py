@@ -16,7 +16,7 @@ from torch import nn
 
 from device_models.files import write_atomically
 from hwloop.adc import CALIBRATION_IMAGES, Ranges
-from hwloop.cost import chip_facts, estimate, load_cost_card
+from hwloop.cost import chip_facts, estimate, load_cost_card, vectors_per_image
 from hwloop.evaluation import evaluate_instances
 from hwloop.hardware import FastHardware
 from hwloop.line import Run, RunFolder, load_inputs
@@ -52,7 +52,8 @@ def price(design: Design, out: Path, _held: str) -> tuple[Readout, Figures]:
         images = inputs.dataset.train_x[:CALIBRATION_IMAGES]
         ranges = Ranges(net, conductance_map, inputs.wires, choice, seed=design.recipe.seed, images=images)
         readout = ranges.readout(choice, choice.adc_bits)
-    chip = estimate(chip_facts(conductance_map, inputs.vectors, readout), load_cost_card(), readout)
+    vectors = vectors_per_image(net, inputs.test[0][:1])
+    chip = estimate(chip_facts(conductance_map, vectors, readout), load_cost_card(), readout)
     card = conductance_map.card
     return readout, {
         "accuracy_ideal": held["accuracy"],
@@ -81,7 +82,7 @@ def evaluate(design: Design, out: Path, instance: int, priced: tuple[Readout, Fi
         net,
         conductance_map,
         lambda number: FastHardware(run.inputs.wires, readout, seed=design.recipe.seed, instance=number),
-        *run.inputs.test,
+        *run.inputs.device_test,
         instances=[instance],
         batch=design.recipe.evaluate.batch,
     )

@@ -92,7 +92,7 @@ def test_killed_and_started_again_it_gives_the_same_figures(
 ) -> None:
     out = tmp_path / "run"
     stations = out / "stations"
-    for seen in (stations / "prune" / "admm-1.safetensors", stations / "evaluate_before" / "instances.json"):
+    for seen in (stations / "prune" / "admm-round-1.safetensors", stations / "evaluate_before" / "instances.json"):
         kill_when(seen.exists, "run", tiny_recipe, "--out", out)
         for path in out.rglob("maps.h5"):
             assert validate_map(path) == []

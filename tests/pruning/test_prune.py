@@ -1,16 +1,14 @@
 """ADMM pruning: it ends inside its constraint sets, beats pruning without it, and resumes to the bit."""
 
-import copy
 from collections import OrderedDict
 
 import pytest
 import torch
 from torch import nn
 
-from hwloop.networks import build_network, crossbar_layers, from_matrix, record_inputs, to_matrix
-from hwloop.pruning import PruningError, admm_prune, apply_masks, full_masks, without_unused_paths
+from hwloop.networks import build_network, crossbar_layers, digest, from_matrix, record_inputs, to_matrix
+from hwloop.pruning import PruningError, apply_masks, full_masks, prune, without_unused_paths
 from hwloop.recipe import Keep, Prune
-from hwloop.training.checkpoint import digest
 from hwloop.training.fit import accuracy, fit, one_cycle
 from tests.line.small import digits, seeded_network
 
@@ -48,9 +46,9 @@ def trained():
     return net
 
 
-def pruned(net, prune=PRUNE, **arguments):
-    net = copy.deepcopy(net)
-    return net, admm_prune(net, DIGITS, prune, batch=25, seed=1, array_shape=(8, 8), **arguments)
+def pruned(net, choice=PRUNE, **arguments):
+    result = prune(net, DIGITS, choice, batch=25, seed=1, array_shape=(8, 8), **arguments)
+    return result.net, result
 
 
 def test_the_pruned_network_keeps_what_the_recipe_says_and_its_accuracy(trained):
@@ -74,8 +72,8 @@ def test_rounds_bring_the_weights_to_their_sets(trained):
     without_retraining = PRUNE.model_copy(update={"retrain_epochs": 0})
     without_admm = without_retraining.model_copy(update={"rounds": 1, "epochs_per_round": 1, "rho": 1e-9})
     accuracies = {}
-    for name, prune in (("admm", without_retraining), ("cut", without_admm)):
-        net, _ = pruned(trained, prune)
+    for name, choice in (("admm", without_retraining), ("cut", without_admm)):
+        net, _ = pruned(trained, choice)
         accuracies[name] = accuracy(net, DIGITS.train_x, DIGITS.train_y)
     assert accuracies["admm"] > accuracies["cut"] + 0.2
 
@@ -197,13 +195,14 @@ def test_grouped_convolutions_are_pruned_in_their_blocks():
     net = nn.Sequential(OrderedDict(a=nn.Conv2d(4, 8, 3, groups=2), flat=nn.Flatten(), b=nn.Linear(288, 10)))
     wide = digits()
     net = nn.Sequential(OrderedDict(first=nn.Conv2d(1, 4, 1), **dict(net.named_children())))
-    result = admm_prune(
+    result = prune(
         net,
         wide,
         Prune(rounds=1, retrain_epochs=1, keep={"a": Keep(filters=5, rows=20)}),
         batch=100,
         seed=1,
     )
-    outside = to_matrix(net.a, torch.ones_like(net.a.weight)) == 0
+    layer = result.net.a
+    outside = to_matrix(layer, torch.ones_like(layer.weight)) == 0
     assert not (result.masks["a"] & outside).any()
-    assert torch.equal(to_matrix(net.a) != 0, result.masks["a"])
+    assert torch.equal(to_matrix(layer) != 0, result.masks["a"])

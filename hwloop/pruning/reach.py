@@ -1,0 +1,138 @@
+"""Pruning to a target: the search for shares, then the pruning itself, once or until accuracy is met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hwloop.datasets import Dataset
+from hwloop.pruning.prune import Pruned, PruningError, prune
+from hwloop.pruning.targets import SMALLEST, Shares, Target, TargetError, at_level, most_per_column, search
+from hwloop.recipe import HardwareChoice, Keep, Prune
+from hwloop.training.fit import accuracy
+
+BOUNDED = {"tinyadc": "per_column", "forms": "fragment"}
+"""Methods that bound ADC bits, and the option that does."""
+SIZE_OF_SEARCH = 8.0
+"""Fewer weights by this factor, at which shares of layers are compared when the target is an accuracy."""
+
+
+def prune_to_target(
+    net: nn.Module,
+    dataset: Dataset,
+    choice: Prune,
+    *,
+    hardware: HardwareChoice,
+    levels: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    **training: Any,
+) -> tuple[Pruned, dict[str, float]]:
+    """Prune a trained network to the target of ``choice``, or as it says if there is none.
+
+    Args:
+        net: a trained network; not changed.
+        dataset: as for :func:`hwloop.pruning.prune`; its validation part also decides which layers give.
+        choice: method, target, and how long and how fast to learn.
+        hardware: arrays that tiles and ADC bits are counted on.
+        levels: conducting levels of a cell.
+        seed: seed of the run.
+        checkpoint: folder for checkpoints.
+        progress: called with the fraction done and a few words.
+        training: ``batch``, ``shift`` and ``dense_epochs`` of :func:`hwloop.pruning.prune`.
+
+    Returns:
+        The pruned network, and what was reached: for an accuracy target the ``validation_loss_points``.
+
+    Raises:
+        TargetError: if the method cannot meet the target; the message says what it can.
+        PruningError: as :func:`hwloop.pruning.prune`.
+    """
+    array, image = (hardware.rows, hardware.cols), tuple(dataset.train_x.shape[1:])
+
+    def pruned(keep: Mapping[str, Keep], folder: str | None = None) -> Pruned:
+        where = checkpoint if checkpoint is None or folder is None else checkpoint / folder
+        asked = choice.model_copy(update={"keep": dict(keep)})
+        return prune(
+            net,
+            dataset,
+            asked,
+            seed=seed,
+            array_shape=array,
+            checkpoint=where,
+            progress=progress,
+            **training,
+        )
+
+    if choice.target is None:
+        return pruned(choice.keep), {}
+    target = Target.parse(choice.target)
+    if target.what == "adc_bits":
+        bounded = _bounded(choice, target, hardware, levels)
+        shares = Shares(net, bounded, array, "weights", image)
+        return pruned(shares.keep(dict.fromkeys(shares.free, 0))), {}
+    what = "tiles" if target.what == "tiles" else "weights"
+    factor = SIZE_OF_SEARCH if target.what == "accuracy" else target.value
+    most = Shares(net, choice, array, what, image).dense / factor
+    told = None if progress is None else lambda _, text: progress(0.0, f"search, {text}")
+    shares, offsets = search(net, dataset, choice, array, most, what, seed=seed, progress=told)
+    if target.what != "accuracy":
+        steps = shares.meeting(offsets, most)
+        if steps is None:
+            raise TargetError(f"{choice.method}: no trial met {choice.target}; allow more prune.trials")
+        return pruned(shares.keep(steps)), {}
+    return _to_accuracy(net, dataset, target, shares, offsets, pruned)
+
+
+def _to_accuracy(
+    net: nn.Module,
+    dataset: Dataset,
+    target: Target,
+    shares: Shares,
+    offsets: Mapping[str, int],
+    pruned: Callable[[Mapping[str, Keep], str], Pruned],
+) -> tuple[Pruned, dict[str, float]]:
+    """Bisect over how far all shares go down; the strongest pruning within the loss is taken."""
+    dense = accuracy(net, dataset.validation_x, dataset.validation_y)
+    mildest, strongest = 0, SMALLEST
+    best: tuple[Pruned, dict[str, float]] | None = None
+    smallest_loss = float("inf")
+    while strongest - mildest > 1:
+        level = (mildest + strongest) // 2
+        try:
+            found = pruned(shares.keep(at_level(offsets, level)), f"level-{level}")
+        except PruningError:
+            strongest = level
+            continue
+        lost = 100 * (accuracy(found.net, dataset.validation_x, dataset.validation_y) - dense)
+        smallest_loss = min(smallest_loss, -lost)
+        if lost >= target.value:
+            mildest, best = level, (found, {"validation_loss_points": -lost})
+        else:
+            strongest = level
+    if best is None:
+        raise TargetError(
+            f"accuracy={target.value} was not reached: the mildest pruning tried lost {smallest_loss:.2f} "
+            "points on validation images; give more retrain_epochs or a larger loss"
+        )
+    return best
+
+
+def _bounded(choice: Prune, target: Target, hardware: HardwareChoice, levels: int) -> Prune:
+    """Return the choice with as many weights on a bit line as ADCs of the target's bits hold."""
+    option = BOUNDED.get(choice.method)
+    if option is None:
+        raise TargetError(f"{choice.method} does not bound ADC bits; methods that do: {', '.join(BOUNDED)}")
+    most = most_per_column(
+        int(target.value), levels, hardware.bits_per_conversion, hardware.rows, choice.on_off
+    )
+    if most < (2 if option == "fragment" else 1):
+        raise TargetError(
+            f"adc_bits={int(target.value)}: not enough for weights of {levels} levels; use fewer levels or "
+            "more bits"
+        )
+    return choice.model_copy(update={option: most})
