@@ -299,12 +299,35 @@ class Spice(_Section):
     inputs: int = Field(default=2, ge=1)
 
 
-class Retrain(_Section):
-    """Retraining with the hardware in the forward pass."""
+Strategy = Literal["hardware", "scale", "batch-norm", "variation", "ir-drop", "chip", "hybrid", "remap"]
 
+
+class Retrain(_Section):
+    """Retraining: how a network learns to live with its arrays.
+
+    Attributes:
+        strategy: see :mod:`hwloop.training.strategies`.
+        epochs: passes over the images; with ``chip``, after each programming.
+        images: training images of a pass, drawn once; None = all.
+        distill: share of the loss that follows a teacher's outputs, the dense digital network's; 0 = labels.
+        temperature: that both outputs are divided by before they are compared.
+        refresh: steps after which wires are solved anew, or layers retrained in place are programmed again.
+        layers_at_once: layers that ``chip`` programs before it trains what follows.
+        last_layers: layers at the end that ``hybrid`` retrains in place.
+        calibration_instances: device instances that ``scale`` and ``batch-norm`` average over.
+    """
+
+    strategy: Strategy = "hardware"
     epochs: int = Field(default=2, ge=0, le=1000)
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
     batch: int = Field(default=128, ge=1, le=65536)
+    images: int | None = Field(default=None, ge=1)
+    distill: float = Field(default=0.0, ge=0, le=1)
+    temperature: float = Field(default=2.0, gt=0, le=100)
+    refresh: int = Field(default=20, ge=1)
+    layers_at_once: int = Field(default=1, ge=1)
+    last_layers: int = Field(default=1, ge=1)
+    calibration_instances: int = Field(default=4, ge=1)
 
 
 class Evaluate(_Section):

@@ -127,10 +127,10 @@ def map_layer(
     matrix_shape = (layer.weight[0].numel() * groups, layer.weight.shape[0])
     if tuple(codes.shape) != matrix_shape:
         raise ValueError(f"layer {name}: weight codes are {list(codes.shape)}, must be {list(matrix_shape)}")
-    if card.g_min is not None and encoding == "offset":
+    if card.g_min is not None and encoding != "differential":
         raise ValueError(
-            f"layer {name}: cells of card {card.name} conduct at level 0 (g_min), which offset encoding does "
-            "not subtract; use differential encoding"
+            f"layer {name}: cells of card {card.name} conduct at level 0 (g_min), which {encoding} "
+            "encoding does not subtract; use differential encoding"
         )
     try:
         tiles = form_tiles(codes, array_shape, groups, fragment, gather)

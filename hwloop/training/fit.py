@@ -18,6 +18,8 @@ from hwloop.networks import digest
 from hwloop.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 Schedule = Callable[[float], float]
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Scalar loss of images, the logits that the network gives for them, and their labels."""
 
 
 class TrainingError(ValueError):
@@ -61,6 +63,11 @@ def constant(_progress: float) -> float:
     return 1.0
 
 
+def cross_entropy(_images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Loss that knows the labels alone."""
+    return F.cross_entropy(logits, labels)
+
+
 def fit(
     net: nn.Module,
     dataset: Dataset,
@@ -73,12 +80,13 @@ def fit(
     weight_decay: float = 0.0,
     shift: int = 0,
     schedule: Schedule = cosine,
+    loss_of: Loss = cross_entropy,
     regulariser: Callable[[], torch.Tensor] | None = None,
     after_step: Callable[[], None] | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> list[EpochRecord]:
-    """Train ``net`` in place with AdamW on the cross-entropy of its outputs, and leave it in evaluation mode.
+    """Train ``net`` in place with AdamW on the loss of its outputs, and leave it in evaluation mode.
 
     The order of the images, and whatever else an epoch draws, depends on ``seed``, ``station`` and the
     number of the epoch alone, so a training that resumes gives the very weights of one that ran through.
@@ -94,6 +102,7 @@ def fit(
         weight_decay: decoupled weight decay of everything but biases and scales.
         shift: each image is moved by up to so many pixels in both directions, anew in each epoch.
         schedule: learning rate as a fraction of its peak, over the fraction of the training done.
+        loss_of: gives the loss of a batch.
         regulariser: gives a scalar that is added to the loss of each step.
         after_step: called after each step, for example to set pruned weights back to zero.
         checkpoint: file to save to after each epoch and to resume from.
@@ -143,7 +152,7 @@ def fit(
                 x = x.to(device, memory_format=torch.channels_last)
                 y = dataset.train_y[index].to(device)
                 logits = net(x)
-                loss = F.cross_entropy(logits, y)
+                loss = loss_of(x, logits, y)
                 if regulariser is not None:
                     loss = loss + regulariser()
                 optimizer.zero_grad()

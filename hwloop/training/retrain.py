@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,10 +19,9 @@ from torch import nn
 from hwloop import recipe
 from hwloop.datasets import Dataset
 from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardware
-from hwloop.mapping import ConductanceMap, LayerMap, encode, largest_code
-from hwloop.networks import to_matrix
-from hwloop.pruning.constraints import LevelSet
-from hwloop.training.fit import EpochRecord, fit
+from hwloop.mapping import ConductanceMap
+from hwloop.training.codes import Codes
+from hwloop.training.fit import EpochRecord, Loss, cross_entropy, fit
 
 STATION = "retraining"
 STEPS_PER_INSTANCE = 4
@@ -38,6 +36,7 @@ def retrain(
     *,
     seed: int,
     steps_per_instance: int = STEPS_PER_INSTANCE,
+    loss_of: Loss = cross_entropy,
     checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[ConductanceMap, list[EpochRecord]]:
@@ -55,6 +54,7 @@ def retrain(
         choice: how long and how fast to learn.
         seed: seed of the run.
         steps_per_instance: steps after which new devices are programmed; an epoch begins with new ones.
+        loss_of: gives the loss of a batch.
         checkpoint: file to save to after each epoch and to resume from.
         progress: called with the fraction done and a few words.
 
@@ -78,6 +78,7 @@ def retrain(
         learning_rate=choice.learning_rate,
         seed=seed,
         station=STATION,
+        loss_of=loss_of,
         after_step=loop.constrain,
         checkpoint=checkpoint,
         progress=progress,
@@ -99,18 +100,15 @@ class _Loop(nn.Module):
         steps_per_instance: int,
     ) -> None:
         super().__init__()
-        self._map, self._make_hardware = conductance_map, make_hardware
+        self._make_hardware = make_hardware
         self._steps_per_epoch, self._steps_per_instance = steps_per_epoch, steps_per_instance
         self.running = on_hardware(network_from_map(net, conductance_map), make_hardware(STATION))
         self._layers = {m.name: m for m in self.running.modules() if isinstance(m, HardwareLayer)}
-        self._kept, self._signs = {}, {}
         for name, module in self._layers.items():
             layer = conductance_map.layers[name]
-            self._kept[name] = module.layer.weight.detach() != 0
-            if layer.encoding == "polarised":
-                self._signs[name] = module.layer.weight.detach().sign()
             low = -layer.input_scale if layer.input_signed else 0.0
             module.register_forward_pre_hook(_clamp_to(low, layer.input_scale))
+        self._codes = Codes(conductance_map, self._layers)
         # A buffer, so that a training that resumes goes on with the next instance.
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -130,51 +128,12 @@ class _Loop(nn.Module):
             module.hardware = hardware
 
     def constrain(self) -> None:
-        """Set pruned weights back to zero, and keep the others within the levels and off zero."""
-        for name, module in self._layers.items():
-            weight, kept = module.layer.weight.data, self._kept[name]
-            scale = self._scale(self._map.layers[name])
-            largest = scale * self._largest(self._map.layers[name])
-            weight.clamp_(-largest, largest)
-            weight.mul_(kept)
-            if (signs := self._signs.get(name)) is None:
-                weight.masked_fill_(kept & (weight == 0), scale)
-            else:
-                weight.copy_(torch.where(weight * signs > 0, weight, scale * signs))
+        """Keep weights where codes can follow them."""
+        self._codes.constrain()
 
     def reached(self) -> ConductanceMap:
         """Return the map as the weights are now."""
-        layers = {}
-        for name, module in self._layers.items():
-            layer = self._map.layers[name]
-            level_set = LevelSet(self._scale(layer), self._largest(layer))
-            matrix = level_set.codes(to_matrix(module.layer).detach())
-            layers[name] = _with_codes(layer, matrix, self._map.card.levels)
-        state = self.running.state_dict()
-        for name in self._layers:
-            prefix = f"{name}.layer."
-            for key in [key for key in state if key.startswith(prefix)]:
-                state[f"{name}.{key.removeprefix(prefix)}"] = state.pop(key)
-        digital = {name: state[name].detach().cpu().clone() for name in self._map.digital}
-        return replace(self._map, layers=layers, digital=digital)
-
-    def _scale(self, layer: LayerMap) -> float:
-        """Weight of code 1."""
-        return layer.weight_per_siemens * self._map.g_step
-
-    def _largest(self, layer: LayerMap) -> int:
-        """Largest weight code."""
-        return largest_code(layer.encoding, self._map.card.levels, layer.slices)
-
-
-def _with_codes(layer: LayerMap, matrix: torch.Tensor, levels: int) -> LayerMap:
-    """Return a layer that holds other weight codes ``[matrix_rows, matrix_cols]`` in the same places."""
-    rows, cols = layer.row_index.long().clamp(min=0), layer.col_index.long().clamp(min=0)
-    blocks = matrix[rows[:, :, None], cols[:, None, :]] * layer.mask
-    cells = encode(
-        blocks, layer.row_index, layer.col_index, layer.encoding, levels, layer.slices, layer.fragment
-    )
-    return replace(layer, actual=None, **cells._asdict())
+        return self._codes.reached(self.running)
 
 
 def _clamp_to(low: float, high: float) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], torch.Tensor]:

@@ -1,0 +1,142 @@
+"""Calibration alone: no weight changes, digital logic learns what the arrays do to its sums."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardware
+from hwloop.hardware.columns import Column
+from hwloop.hardware.ideal import weight_matrix
+from hwloop.hardware.protocol import Capabilities
+from hwloop.mapping import ConductanceMap
+from hwloop.training.strategies.task import Outcome, Task
+
+IMAGES, BATCH = 500, 100
+"""Training images that each instance is calibrated with at most, and those of one pass."""
+
+
+def calibrate_columns(task: Task) -> Outcome:
+    """Fit scale and offset of every column so that sums are nearest to those of exact arithmetic.
+
+    Least squares over images and instances, layer by layer in the order of the network, on the inputs that
+    reach a layer when all before it are calibrated already.
+    """
+    fits = {name: _Fit(weight_matrix(layer, task.conductance_map.card).to(torch.float32))
+            for name, layer in task.conductance_map.layers.items()}  # fmt: skip
+    for hardware in _instances(task):
+        for part in _images(task):
+            with torch.no_grad():
+                net = network_from_map(task.net, task.conductance_map)
+                on_hardware(net, _Fitted(hardware, fits))(part)
+    columns = {name: fit.column() for name, fit in fits.items()}
+    return Outcome(task.conductance_map, columns)
+
+
+def calibrate_batch_norm(task: Task) -> Outcome:
+    """Take the statistics of every batch norm anew from what the arrays give.
+
+    Raises:
+        ValueError: if the network has no batch norm.
+    """
+    net = network_from_map(task.net, task.conductance_map)
+    if not batch_norms(net):
+        raise ValueError("the network has no batch norm to calibrate")
+    running = on_hardware(net, next(iter(_instances(task))))
+    norms = batch_norms(running)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # mean over all passes
+    for hardware in _instances(task):
+        for module in running.modules():
+            if isinstance(module, HardwareLayer):
+                module.hardware = hardware
+        running.eval()
+        for norm in norms:
+            norm.train()
+        with torch.no_grad():
+            for part in _images(task):
+                running(part)
+    digital = dict(task.conductance_map.digital)
+    state = running.state_dict()
+    for name in digital:
+        if name in state and name.rpartition(".")[2].startswith(("running_", "num_batches")):
+            digital[name] = state[name].clone()
+    return Outcome(replace(task.conductance_map, digital=digital))
+
+
+def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    """Return the batch norms of a network."""
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
+def _instances(task: Task) -> list[Hardware]:
+    """Hardware to calibrate with, programmed; named instances, which evaluation never meets."""
+    found = []
+    for number in range(task.choice.calibration_instances):
+        hardware = task.make_hardware(f"calibration {task.seed} {number}")
+        hardware.program(task.conductance_map)
+        found.append(hardware)
+    return found
+
+
+def _images(task: Task) -> tuple[torch.Tensor, ...]:
+    return task.images.train_x[: min(IMAGES, task.choice.images or IMAGES)].split(BATCH)
+
+
+class _Fit:
+    """Sums of a least-squares fit of exact sums to those read, for every column."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self._matrix = matrix
+        self._sums = torch.zeros(5, matrix.shape[1], dtype=torch.float64)
+
+    def add(self, inputs: torch.Tensor, found: torch.Tensor) -> None:
+        """Take what was read for inputs."""
+        exact = (inputs @ self._matrix).double()
+        read = found.double()
+        parts = (torch.ones_like(read), read, exact, read * read, read * exact)
+        self._sums += torch.stack([part.sum(0) for part in parts])
+
+    def column(self) -> Column:
+        """Scale and offset of the fit; a column that always reads the same is left as it is."""
+        count, read, exact, squares, products = self._sums
+        spread = squares - read * read / count.clamp(min=1)
+        slope = (products - read * exact / count.clamp(min=1)) / spread.clamp(min=1e-30)
+        scale = torch.where(spread > 1e-12 * squares.clamp(min=1e-30), slope, torch.ones_like(slope))
+        offset = (exact - scale * read) / count.clamp(min=1)
+        return Column(scale.float(), offset.float())
+
+
+class _Fitted:
+    """Hardware that fits its columns as it is read, and gives what they are calibrated to by then."""
+
+    def __init__(self, hardware: Hardware, fits: dict[str, _Fit]) -> None:
+        self._hardware, self._fits = hardware, fits
+
+    @property
+    def identity(self) -> dict[str, str | int | float | bool]:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        return self._hardware.identity
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        return self._hardware.capabilities
+
+    def program(
+        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
+    ) -> ConductanceMap:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        return self._hardware.program(conductance_map, layers)
+
+    def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
+        """See :class:`~hwloop.hardware.Hardware`."""
+        found = self._hardware.read(layer, inputs)
+        fit = self._fits[layer]
+        fit.add(inputs, found)
+        column = fit.column()
+        return found * column.scale + column.offset

@@ -1,0 +1,325 @@
+"""A quick, differentiable model of the arrays: what hardware of a new device instance would read, in every
+step.
+
+Each step draws every cell anew from where the card says that cells end up (:mod:`.cell_table`), and reads the
+inputs tile by tile through DAC and ADC. Of the wires it knows either what the exact solver said some steps
+ago, cell by cell (the effective conductance over the programmed one), or it solves every array in every
+step and takes the gradient through the solver.
+
+The value is that of the arrays; the gradient is that of a layer with the effective weights, so that rounding
+counts as if it had not been (straight-through estimator). What it leaves out: conductance that neighbours,
+arrays or wafers have in common, and errors of ADCs other than rounding and clipping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from device_models.card import DeviceCard
+from device_models.converters import slices
+from device_models.crossbar import Wires, effective_conductance
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, resolution
+from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, to_matrix, windows
+from hwloop.pruning.constraints import LevelSet
+from hwloop.recipe import Readout
+from hwloop.training.cell_table import cell_table, look_up
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What all layers have in common.
+
+    Attributes:
+        card: the device card.
+        wires: figures of the lines; None = ideal.
+        readout: how arrays are read.
+        table: where cells end up, as :func:`.cell_table.cell_table` gives it.
+        exact: whether wires are solved in every step, with their gradient.
+    """
+
+    card: DeviceCard
+    wires: Wires | None
+    readout: Readout
+    table: torch.Tensor
+    exact: bool = False
+
+
+class _Band:
+    """Word lines that are read at once, and the bit lines that cross them."""
+
+    def __init__(
+        self, rows: torch.Tensor, cols: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor
+    ) -> None:
+        self.rows, self.cols = _lines(rows), _lines(cols)
+        self.low, self.high = -bottom, top - bottom
+
+
+class SurrogateLayer(nn.Module):
+    """A crossbar layer as arrays of ever new devices compute it.
+
+    Args:
+        name: the layer's name in the map.
+        layer: the layer, with its quantized weights.
+        mapped: its tiles, differential and in one slice.
+        arrays: what all layers have in common.
+
+    Raises:
+        ValueError: if the layer is encoded in another way.
+    """
+
+    def __init__(self, name: str, layer: CrossbarLayer, mapped: LayerMap, arrays: Arrays) -> None:
+        super().__init__()
+        if mapped.encoding != "differential" or mapped.slices != 1:
+            raise ValueError(
+                f"layer {name}: the quick model of arrays knows differential encoding in one slice; "
+                "retrain with strategy hardware"
+            )
+        self.name, self.layer, self._mapped, self._arrays = name, layer, mapped, arrays
+        card = arrays.card
+        self.levels = LevelSet(mapped.weight_per_siemens * card.g_step, card.levels)
+        self._found = resolution(mapped, card.levels, arrays.readout, idle=card.idle_steps)
+        self._kept = to_matrix(layer).detach() != 0
+        rows, cols = mapped.matrix_shape
+        used = (mapped.row_index != UNUSED_LINE)[:, :, None] & (mapped.col_index != UNUSED_LINE)[:, None, :]
+        place = mapped.row_index.long()[:, :, None] * cols + mapped.col_index.long()[:, None, :]
+        # One place more than the matrix has: where cells are that hold no entry of it.
+        self._place = torch.where(used, place, rows * cols)
+        self._driven = (mapped.row_index != UNUSED_LINE)[:, None, :, None]
+        self._formed = self._matrix(used.to(torch.float32)) > 0
+        self._bands = self._form_bands()
+        self._gain = torch.ones(2, rows, cols)
+        self._sneak = torch.zeros(2, rows, cols)
+        self._seen: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the arrays read, with the layer's bias."""
+        low = -self._mapped.input_scale if self._mapped.input_signed else 0.0
+        x = x.clamp(low, self._mapped.input_scale)
+        if self.training or self._seen is None:
+            effective, cells = self._program()
+            self._seen = cells.detach()
+        else:
+            effective, cells = self._signed(self._seen), self._seen
+        weight = from_matrix(self.layer, effective * self.levels.scale)
+        with torch.no_grad():
+            value = self._read(x, cells)
+        return _through(x, weight, value, self.layer)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Solve the wires for the weights as they are now, unless that is done in every step."""
+        wires = self._arrays.wires
+        if wires is None or self._arrays.exact:
+            return
+        g = self._blocks(self._targets()).to(torch.float64)
+        solved = effective_conductance(g * self._arrays.card.g_step, wires) / self._arrays.card.g_step
+        gain = torch.where(g > 0, solved / g.clamp(min=1e-30), 1.0)
+        sneak = torch.where(g > 0, 0.0, solved)
+        for polarity in (0, 1):
+            self._gain[polarity] = self._matrix(gain[:, polarity].to(torch.float32))
+            self._sneak[polarity] = self._matrix(sneak[:, polarity].to(torch.float32))
+
+    def _program(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw cells; return effective weights in level steps, with gradient, and the effective cells."""
+        weight = to_matrix(self.layer)
+        codes = self._codes(weight)
+        levels = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
+        cells = look_up(self._arrays.table, levels) * self._formed
+        if self._arrays.wires is None or not self._arrays.exact:
+            cells = cells.mul_(self._gain).add_(self._sneak)
+            factor = torch.where(codes >= 0, self._gain[0], self._gain[1])
+            return _Scaled.apply(weight, self._signed(cells), factor / self.levels.scale), cells
+        signed = weight / self.levels.scale
+        exact = torch.stack([signed.clamp(min=0), (-signed).clamp(min=0)])
+        cells = exact + (cells - exact).detach()
+        step = self._arrays.card.g_step
+        solved = (
+            effective_conductance(self._blocks(cells).to(torch.float64) * step, self._arrays.wires) / step
+        )
+        effective = torch.stack([self._matrix(part.to(torch.float32)) for part in solved.unbind(1)])
+        return self._signed(effective), effective
+
+    def _codes(self, weight: torch.Tensor) -> torch.Tensor:
+        """Weight codes as whole numbers, int64."""
+        codes = (weight.detach() / self.levels.scale).round_().clamp_(-self.levels.levels, self.levels.levels)
+        return torch.where(self._kept & (codes == 0), 1.0, codes).to(torch.int64)
+
+    def _targets(self) -> torch.Tensor:
+        """Programmed levels of both polarities without error, ``[2, rows, cols]`` in level steps."""
+        codes = self._codes(to_matrix(self.layer)).to(torch.float32)
+        levels = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
+        return (levels + self._arrays.card.idle_steps) * self._formed
+
+    def _signed(self, cells: torch.Tensor) -> torch.Tensor:
+        return cells[0] - cells[1]
+
+    def _blocks(self, cells: torch.Tensor) -> torch.Tensor:
+        """Cut ``[2, rows, cols]`` into arrays ``[tiles, 2, rows, cols]``; idle cells share the word lines."""
+        padded = torch.cat([cells.reshape(2, -1), torch.full((2, 1), self._arrays.card.idle_steps)], dim=1)
+        return padded[:, self._place].transpose(0, 1) * self._driven
+
+    def _matrix(self, blocks: torch.Tensor) -> torch.Tensor:
+        """Put ``[tiles, rows, cols]`` back to the layer's matrix."""
+        rows, cols = self._mapped.matrix_shape
+        flat = torch.zeros(rows * cols + 1, dtype=blocks.dtype).index_add(
+            0, self._place.reshape(-1), blocks.reshape(-1)
+        )
+        return flat[:-1].reshape(rows, cols)
+
+    def _form_bands(self) -> list[_Band]:
+        members: dict[bytes, list[int]] = {}
+        for tile, rows in enumerate(self._mapped.row_index):
+            members.setdefault(rows.numpy().tobytes(), []).append(tile)
+        top = (2.0**self._found.bits - 1).to(torch.float32)
+        bottom, bands = self._found.bottom.to(torch.float32), []
+        for tiles in members.values():
+            rows = self._mapped.row_index[tiles[0]]
+            which, line = (self._mapped.col_index[tiles] != UNUSED_LINE).nonzero(as_tuple=True)
+            of = torch.tensor(tiles)[which]
+            used = rows[rows != UNUSED_LINE].long()
+            size = self._arrays.readout.rows_at_once or max(1, len(used))
+            cols = self._mapped.col_index[of, line].long()
+            bands += [_Band(group, cols, top[of], bottom[of]) for group in used.split(size)]
+        return bands
+
+    def _read(self, x: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        """Read inputs through DAC, arrays ``[2, rows, cols]`` and ADC; without bias."""
+        full = (1 << self._arrays.readout.dac_bits) - 1
+        # Inputs become codes before they are laid out: a convolution lays each one out many times.
+        x = (x * (full / self._mapped.input_scale)).round_().clamp_(max=full)
+        if isinstance(self.layer, nn.Conv2d):
+            x = windows(self.layer, x)
+        shape = x.shape[:3] if isinstance(self.layer, nn.Conv2d) else x.shape[:-1]
+        codes = x.reshape(-1, self._mapped.matrix_shape[0])
+        lines = [(self._signed(cells), 1.0)] if self._found.bipolar else [(cells[0], 1.0), (cells[1], -1.0)]
+        total = torch.zeros(len(codes), self._mapped.matrix_shape[1])
+        for sign in (1.0, -1.0) if self._mapped.input_signed else (1.0,):
+            passed = (sign * codes).clamp_(min=0) if self._mapped.input_signed else codes
+            for digits, weight in self._digits(passed):
+                for array, polarity in lines:
+                    self._convert(digits, array, sign * polarity * weight, total)
+        total *= self._found.lsb * self.levels.scale * self._mapped.input_scale / full
+        if not isinstance(self.layer, nn.Conv2d):
+            return total.reshape(*shape, -1)
+        return total.reshape(*shape, -1).permute(0, 3, 1, 2)
+
+    def _digits(self, codes: torch.Tensor) -> list[tuple[torch.Tensor, float]]:
+        """What the drivers apply in each conversion, and what its code counts."""
+        readout = self._arrays.readout
+        if readout.accumulation == "analog" or readout.bits_per_cycle >= readout.dac_bits:
+            return [(codes, 1.0)]
+        width = readout.bits_per_cycle
+        digits = slices(codes.to(torch.int32), readout.dac_bits, width)
+        return [(digit.to(torch.float32), 2.0 ** (width * place)) for place, digit in enumerate(digits)]
+
+    def _convert(self, digits: torch.Tensor, array: torch.Tensor, weight: float, total: torch.Tensor) -> None:
+        noise = self._arrays.card.read_noise.value
+        for band in self._bands:
+            applied, cells = digits[:, band.rows], array[band.rows][:, band.cols]
+            seen = applied @ (cells / self._found.lsb)
+            if noise:
+                seen += (
+                    applied.square() @ (noise / self._found.lsb * cells).square()
+                ).sqrt_() * torch.randn_like(seen)
+            found = torch.clamp(seen.round_(), band.low, band.high, out=seen)
+            if isinstance(band.cols, slice):
+                total[:, band.cols].add_(found, alpha=weight)
+            else:
+                total.index_add_(1, band.cols, found, alpha=weight)
+
+
+def surrogate_network(net: nn.Module, conductance_map: ConductanceMap, arrays: Arrays) -> nn.Module:
+    """Turn every crossbar layer of ``net`` into a :class:`SurrogateLayer`, in place, and return it.
+
+    Args:
+        net: the network of the map, as :func:`hwloop.hardware.network_from_map` gives it.
+        conductance_map: its tiles.
+        arrays: what all layers have in common.
+    """
+    for name, layer in crossbar_layers(net).items():
+        parent, _, child = name.rpartition(".")
+        surrogate = SurrogateLayer(name, layer, conductance_map.layers[name], arrays)
+        setattr(net.get_submodule(parent), child, surrogate)
+    return net
+
+
+def make_arrays(
+    conductance_map: ConductanceMap,
+    wires: Wires | None,
+    readout: Readout,
+    seed: int,
+    *,
+    exact: bool = False,
+) -> Arrays:
+    """Return what the layers of a map have in common; see :class:`Arrays`."""
+    card = conductance_map.card
+    return Arrays(card, wires, readout, cell_table(card, seed, readout.elapsed), exact)
+
+
+class _Scaled(torch.autograd.Function):
+    """A value whose gradient is a factor for each entry."""
+
+    @staticmethod
+    def forward(ctx: Any, _weight: torch.Tensor, value: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(factor)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (factor,) = ctx.saved_tensors
+        return grad * factor, None, None
+
+
+class _Product(torch.autograd.Function):
+    """A value whose gradient is that of a linear or convolutional layer."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, value: torch.Tensor, layer: CrossbarLayer
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.layer = layer
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        need_x, need_weight = ctx.needs_input_grad[:2]
+        if isinstance(ctx.layer, nn.Linear):
+            flat = grad.reshape(-1, grad.shape[-1])
+            to_weight = flat.T @ x.reshape(-1, x.shape[-1]) if need_weight else None
+            return grad @ weight if need_x else None, to_weight, None, None
+        layer = ctx.layer
+        to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups,
+            [need_x, need_weight, False],
+        )  # fmt: skip
+        return to_x, to_weight, None, None
+
+
+def _through(
+    x: torch.Tensor, weight: torch.Tensor, value: torch.Tensor, layer: CrossbarLayer
+) -> torch.Tensor:
+    """Return ``value`` plus the bias, with the gradient that a layer of these weights has."""
+    padding = layer.padding if isinstance(layer, nn.Conv2d) else None
+    if isinstance(padding, str):
+        model = F.conv2d(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)  # type: ignore[arg-type]
+        result = value + (model - model.detach())
+    else:
+        result = _Product.apply(x, weight, value, layer)
+    if layer.bias is None:
+        return result
+    return result + (layer.bias[:, None, None] if isinstance(layer, nn.Conv2d) else layer.bias)
+
+
+def _lines(index: torch.Tensor) -> slice | torch.Tensor:
+    """Return a slice where the lines are neighbours in order: a view costs nothing."""
+    first = int(index[0]) if len(index) else 0
+    return (
+        slice(first, first + len(index)) if bool((index == first + torch.arange(len(index))).all()) else index
+    )
