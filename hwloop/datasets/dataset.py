@@ -125,7 +125,7 @@ def _read(name: str, image_size: int | None) -> tuple[Part, Part]:
 def _tensors(part: Part, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images and labels of an index, in the types of :class:`Dataset`."""
     pixels = torch.from_numpy(np.ascontiguousarray(part.pixels(index)))
-    return pixels.float() / 255, torch.from_numpy(part.labels[index])
+    return pixels.float().div_(255), torch.from_numpy(part.labels[index])
 
 
 def fingerprint(name: str) -> dict[str, str]:

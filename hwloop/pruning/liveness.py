@@ -106,10 +106,12 @@ def _value(net: nn.Module, node: Node, graph: Graph, inputs: list[torch.Tensor])
 
 
 def _through_layer(layer: nn.Module, value: torch.Tensor) -> torch.Tensor:
-    matrix = to_matrix(layer).detach().double().cpu()  # type: ignore[arg-type]
+    matrix = to_matrix(layer).detach().cpu()  # type: ignore[arg-type]
     known = by_row(layer, foldable(layer, value))
-    varying = ((matrix != 0) & ~known[:, None]).any(0)
-    result = torch.where(known, by_row(layer, value), 0.0) @ matrix
+    # Most rows vary, and most of what is constant is zero: only a few are worth a product.
+    varying = matrix[~known].any(0) if known.any() else matrix.any(0)
+    some = known & (by_row(layer, value) != 0)
+    result = by_row(layer, value)[some] @ matrix[some].double()
     if layer.bias is not None:
         result = result + layer.bias.detach().double().cpu()  # type: ignore[operator]
     return torch.where(varying, torch.nan, result)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import torch
@@ -224,9 +225,10 @@ def test_a_map_of_a_factored_network_says_how_to_build_it(tmp_path):
     torch.testing.assert_close(again.fc1.v.bias, net.fc1.v.bias)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((resources.files("hwloop") / "recipes").iterdir()), ids=lambda p: p.name
-)
+RECIPES = Path(str(resources.files("hwloop") / "recipes"))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.name)
 def test_shipped_recipes_name_layers_that_their_networks_have(path):
     recipe = load_recipe(path)
     assert recipe.prune.keep.keys() <= crossbar_layers(build_network(recipe.network.factory)).keys()
