@@ -47,12 +47,13 @@ def clear_dead(
     apply_masks(net, masks)
     kept = dict(masks)
     while True:
+        current = kept
         for group in graph.ties:
             if group[0] not in graph.fixed and all(name in graph.norms for name in group):
-                dead = torch.stack([~kept[name].any(0).cpu() for name in group]).all(0)
+                dead = torch.stack([~current[name].any(0).cpu() for name in group]).all(0)
                 if dead.any():
-                    kept = _clear(net, graph, kept, group, dead, exact)
-        fewer = without_unused_paths(net, kept, image_shape)
+                    current = _clear(net, graph, current, group, dead, exact)
+        fewer = without_unused_paths(net, current, image_shape)
         if all(torch.equal(fewer[name], mask) for name, mask in kept.items()):
             return kept
         _keep_biases(net, graph, kept, fewer)

@@ -160,6 +160,20 @@ def test_clearing_goes_on_through_layers_that_fall_dead_in_turn():
     torch.testing.assert_close(net(x), before(x))
 
 
+def test_a_bias_that_goes_with_the_last_weight_of_a_column_goes_to_its_norm():
+    torch.manual_seed(2)
+    net = block()
+    net[3] = nn.Conv2d(4, 5, 3)
+    net = used(net)
+    masks = with_dead(net, "0", [0, 1, 2, 3], 0.7)
+    before = copy.deepcopy(net)
+    kept = clear_dead(net, masks, SHAPE)
+    assert not kept["3"].any()
+    assert not net[3].bias.any()
+    x = torch.rand(4, *SHAPE)
+    torch.testing.assert_close(net(x), before(x), rtol=1e-4, atol=1e-5)
+
+
 def test_added_channels_are_cleared_where_all_are_dead():
     torch.manual_seed(3)
     net = used(nn.Sequential(BasicBlock(1, 4, 2), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(12, 3)))
