@@ -79,7 +79,9 @@ def solve(path: Path, sample: int, max_bytes: int) -> dict[str, float]:
 
 
 def alone(step, *arguments) -> dict[str, float]:
-    """Run a step in a new process; return its seconds and its peak of memory in MiB, with what it found."""
+    """Run a step in a new process; return seconds by the clock and of the processor, peak memory in MiB, and
+    what the step found.
+    """
     context = multiprocessing.get_context("spawn")
     to, of = context.Pipe()
     process = context.Process(target=_measured, args=(of, step, *arguments))
@@ -94,8 +96,9 @@ def _measured(pipe, step, *arguments) -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
     found = step(*arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pipe.send({"seconds": time.perf_counter() - started, "peak_mib": peak, **found})
+    seconds, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    processor = used.ru_utime + used.ru_stime
+    pipe.send({"seconds": seconds, "processor": processor, "peak_mib": used.ru_maxrss / 1024, **found})
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .common import JsonOption, emit_json, new_app, note, output
+from .common import JsonOption, TerminalProgress, emit_json, new_app, note, output
 from .sources import recipe_of
 
 if TYPE_CHECKING:
@@ -18,7 +20,21 @@ if TYPE_CHECKING:
 
 maps_app = new_app(help="Conductance maps: look at, check, compare and convert them.")
 
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kMGT]?B)?", re.IGNORECASE)
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
 MapArgument = Annotated[Path, typer.Argument(metavar="MAP", help="Conductance map file, such as maps.h5.")]
+
+
+def _bytes_of(text: str) -> int:
+    """Return a size as bytes; raises BadParameter."""
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size; write such as 500MB or 4GB")
+    return int(float(match["number"]) * _UNITS[(match["unit"] or "B").upper()])
+
+
+MapOutOption = Annotated[Path, typer.Option("--out", metavar="MAP", help="Map to write.", show_default=False)]
 
 
 class ExportFormat(StrEnum):
@@ -27,6 +43,19 @@ class ExportFormat(StrEnum):
     CSV = "csv"
     NPZ = "npz"
     SPICE = "spice"
+    CROSSSIM = "crosssim"
+    AIHWKIT = "aihwkit"
+    NEUROSIM = "neurosim"
+
+
+_WITH_WIRES = (ExportFormat.SPICE, ExportFormat.CROSSSIM)
+
+MemoryOption = Annotated[
+    int,
+    typer.Option(
+        parser=_bytes_of, metavar="SIZE", help="Memory that reading a map may take, such as 500MB or 4GB."
+    ),
+]
 
 
 @maps_app.command()
@@ -65,12 +94,13 @@ def inspect(file: MapArgument, as_json: JsonOption = False) -> None:
 @maps_app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="MAP...", help="Conductance map files.")],
+    memory: MemoryOption = "4GB",  # type: ignore[assignment]  # as typer parses it
     as_json: JsonOption = False,
 ) -> None:
     """Check every byte of maps: format, checksums, values. Exit 1 if anything is wrong."""
     from hwloop.mapping import validate_map
 
-    problems = [problem for file in files for problem in validate_map(file)]
+    problems = [problem for file in files for problem in validate_map(file, memory)]
     if as_json:
         emit_json({"ok": not problems, "files": [str(file) for file in files], "problems": problems})
     else:
@@ -115,21 +145,106 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a map as one file per layer, or per array for spice; files that are there are left alone."""
+    from hwloop import mapping
     from hwloop.line import make_wires
-    from hwloop.mapping import export_csv, export_npz, export_spice, read_map
 
-    if recipe is not None and form is not ExportFormat.SPICE:
-        raise typer.BadParameter("only netlists need wires", param_hint="--recipe")
-    conductance_map = read_map(file)
-    if form is ExportFormat.SPICE:
-        choice = recipe_of(conductance_map, file, recipe)
-        written = export_spice(conductance_map, out, make_wires(choice.hardware), file.name)
+    if recipe is not None and form not in _WITH_WIRES:
+        raise typer.BadParameter("only netlists and CrossSim need wires", param_hint="--recipe")
+    conductance_map = mapping.read_map(file)
+    if form in _WITH_WIRES:
+        wires = make_wires(recipe_of(conductance_map, file, recipe).hardware)
+        if form is ExportFormat.SPICE:
+            written = mapping.export_spice(conductance_map, out, wires, file.name)
+        else:
+            written = mapping.export_crosssim(conductance_map, out, wires)
     else:
-        written = {ExportFormat.CSV: export_csv, ExportFormat.NPZ: export_npz}[form](conductance_map, out)
+        writers = {
+            ExportFormat.CSV: mapping.export_csv,
+            ExportFormat.NPZ: mapping.export_npz,
+            ExportFormat.AIHWKIT: mapping.export_aihwkit,
+            ExportFormat.NEUROSIM: mapping.export_neurosim,
+        }
+        written = writers[form](conductance_map, out)
     if as_json:
         emit_json({"files": [str(path) for path in written]})
     else:
         note(f"{len(written)} files in {out}")
+
+
+@maps_app.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that export --format csv or npz wrote.")
+    ],
+    out: MapOutOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a map of the tables of a folder; exactly the map that was exported."""
+    from hwloop.mapping import import_tables, write_map
+
+    conductance_map = import_tables(folder)
+    write_map(conductance_map, out)
+    facts = {"file": str(out), **_map_facts(conductance_map)}
+    emit_json(facts) if as_json else note(f"{conductance_map.arrays} arrays in {out}")
+
+
+@maps_app.command()
+def program(
+    file: MapArgument,
+    out: MapOutOption,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the devices.")] = 1,
+    instance: Annotated[int, typer.Option(min=0, help="Which device instance to draw.")] = 0,
+    memory: MemoryOption = "4GB",  # type: ignore[assignment]  # as typer parses it
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the devices of every array, tile by tile; a map may be larger than memory."""
+    from hwloop.hardware import program_stored
+
+    with TerminalProgress() as progress:
+        progress.begin("program")
+        program_stored(file, out, seed=seed, instance=instance, max_bytes=memory, progress=progress.update)
+        progress.end(f"instance {instance}")
+    if as_json:
+        emit_json({"file": str(out), "seed": seed, "instance": instance})
+
+
+@maps_app.command()
+def solve(
+    file: MapArgument,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Tiles to solve; all if left out.", show_default=False)
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Recipe with the wires; the map's own if left out.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the inputs.")] = 1,
+    memory: MemoryOption = "4GB",  # type: ignore[assignment]  # as typer parses it
+    as_json: JsonOption = False,
+) -> None:
+    """Solve arrays exactly, tile by tile: what wires and devices change in the currents of each layer."""
+    from hwloop.hardware import solve_stored
+    from hwloop.line import make_wires
+    from hwloop.mapping import open_map
+
+    with open_map(file, memory) as stored:
+        wires = make_wires(recipe_of(stored.header, file, recipe).hardware)
+    with TerminalProgress() as progress:
+        progress.begin("solve")
+        found = solve_stored(
+            file, wires, sample=sample, seed=seed, max_bytes=memory, progress=progress.update
+        )
+        progress.end(f"{sum(layer.solved for layer in found)} tiles")
+    if as_json:
+        emit_json({"file": str(file), "layers": [dataclasses.asdict(layer) for layer in found]})
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    for heading in ("tiles", "solved", "RMS error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for layer in found:
+        table.add_row(Text(layer.name), str(layer.tiles), str(layer.solved), f"{layer.error:.2e}")
+    output.print(table)
 
 
 def _map_facts(conductance_map: ConductanceMap) -> dict[str, Any]:

@@ -16,7 +16,11 @@ from .encoding import largest_code as largest_code
 from .encoding import line_weights as line_weights
 from .export import export_csv as export_csv
 from .export import export_npz as export_npz
+from .export_peers import export_aihwkit as export_aihwkit
+from .export_peers import export_crosssim as export_crosssim
+from .export_peers import export_neurosim as export_neurosim
 from .export_spice import export_spice as export_spice
+from .import_tables import import_tables as import_tables
 from .map_errors import MapFileError as MapFileError
 from .mapfile import MapWriter as MapWriter
 from .mapfile import StoredMap as StoredMap

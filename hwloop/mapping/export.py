@@ -9,9 +9,10 @@ import errno
 import json
 import re
 import secrets
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from .conductance_map import ConductanceMap, LayerMap
 from .map_checks import LayerFacts
 from .map_schema import target_of
 
+SUMMARY, DIGITAL = "map.json", "digital.npz"
+FLAGS = ("flipped", "negative")
 CSV_COLUMNS = (
     "tile",
     "polarity",
@@ -36,7 +39,7 @@ CSV_COLUMNS = (
 
 
 def export_csv(conductance_map: ConductanceMap, folder: str | Path) -> list[Path]:
-    """Write ``map.json`` and, per layer, a table with one line for each cell that conducts.
+    """Write ``map.json``, ``digital.npz`` and, per layer, a table with one line for each cell that conducts.
 
     Columns are ``CSV_COLUMNS``; polarity is 0 for positive and 1 for negative, and 0 throughout with one
     polarity: then ``map.json`` lists the flipped bit lines as tile, slice and bit line (offset), or the
@@ -54,7 +57,7 @@ def export_csv(conductance_map: ConductanceMap, folder: str | Path) -> list[Path
 
 
 def export_npz(conductance_map: ConductanceMap, folder: str | Path) -> list[Path]:
-    """Write ``map.json`` and, per layer, the arrays of the map file under the same names.
+    """Write ``map.json``, ``digital.npz`` and, per layer, the arrays of the map file under the same names.
 
     Returns and raises as :func:`export_csv`.
     """
@@ -69,6 +72,8 @@ def _export(
 ) -> list[Path]:
     names = file_names(conductance_map)
     files = {name: folder / (names[name] + ending) for name in names}
+    if {SUMMARY, DIGITAL} & {path.name for path in files.values()}:
+        raise ValueError("a layer has a name that gives the file name of something else")
 
     def layer(name: str) -> Callable[[Path], None]:
         return lambda path: write(path, conductance_map.layers[name], conductance_map.card)
@@ -77,8 +82,13 @@ def _export(
         with path.open("x", encoding="utf-8") as file:
             json.dump(_summary(conductance_map, files), file, indent=1, allow_nan=False)
 
-    writers = {path: layer(name) for name, path in files.items()}
-    return write_together(folder, writers | {folder / "map.json": summary})
+    def digital(path: Path) -> None:
+        arrays = {name: value.numpy(force=True) for name, value in conductance_map.digital.items()}
+        with path.open("xb") as file:
+            _save_arrays(file, arrays)
+
+    writers = {path: layer(name) for name, path in files.items()} | {folder / SUMMARY: summary}
+    return write_together(folder, writers | ({folder / DIGITAL: digital} if conductance_map.digital else {}))
 
 
 def file_names(conductance_map: ConductanceMap) -> dict[str, str]:
@@ -133,11 +143,12 @@ def _summary(conductance_map: ConductanceMap, files: dict[str, Path]) -> dict[st
     """Return all facts that the tables of the layers do not hold."""
     layers = {
         name: dataclasses.asdict(LayerFacts.of(layer, position))
-        | {"file": files[name].name, "adc_bits": layer.adc_bits.tolist()}
+        | {"file": files[name].name, "programmed": layer.actual is not None}
+        | {line: getattr(layer, line).tolist() for line in ("adc_bits", "row_index", "col_index")}
         | {
-            name: flags.nonzero().tolist()
-            for name, flags in (("flipped", layer.flipped), ("negative", layer.negative))
-            if flags is not None
+            flag: getattr(layer, flag).nonzero().tolist()
+            for flag in FLAGS
+            if getattr(layer, flag) is not None
         }
         for position, (name, layer) in enumerate(conductance_map.layers.items())
     }
@@ -158,11 +169,14 @@ def _write_csv(path: Path, layer: LayerMap, card: DeviceCard) -> None:
         table = csv.writer(file)
         table.writerow(CSV_COLUMNS)
         for tile, cells in enumerate(codes):
-            polarity, slices, lines, bits = np.nonzero(cells)
+            target = target_of(cells, row_index[tile], card)
+            programmed = np.zeros(0) if layer.actual is None else layer.actual[tile].numpy(force=True)
+            there = (cells != 0) | (target > 0) | (programmed > 0 if layer.actual is not None else False)
+            polarity, slices, lines, bits = np.nonzero(there)
             levels = cells[polarity, slices, lines, bits]
             actual = [""] * len(levels)
             if layer.actual is not None:
-                actual = _shortest(layer.actual[tile].numpy(force=True)[polarity, slices, lines, bits])
+                actual = _shortest(programmed[polarity, slices, lines, bits])
             columns = (
                 polarity.tolist(),
                 slices.tolist(),
@@ -171,7 +185,7 @@ def _write_csv(path: Path, layer: LayerMap, card: DeviceCard) -> None:
                 row_index[tile, lines].tolist(),
                 col_index[tile, bits].tolist(),
                 levels.tolist(),
-                _shortest(target_of(cells, row_index[tile], card)[polarity, slices, lines, bits]),
+                _shortest(target[polarity, slices, lines, bits]),
                 actual,
             )
             table.writerows((tile, *cell) for cell in zip(*columns, strict=True))
@@ -189,11 +203,19 @@ def _write_npz(path: Path, layer: LayerMap, card: DeviceCard) -> None:
     }
     if layer.actual is not None:
         arrays["actual"] = layer.actual.numpy(force=True)
-    for name, flags in (("flipped", layer.flipped), ("negative", layer.negative)):
-        if flags is not None:
+    for name in FLAGS:
+        if (flags := getattr(layer, name)) is not None:
             arrays[name] = flags.numpy(force=True).astype(np.uint8)
     with path.open("xb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        _save_arrays(file, arrays)
+
+
+def _save_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an NPZ file; names of arrays may be those of arguments of :func:`numpy.savez`."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _shortest(conductances: np.ndarray) -> list[str]:

@@ -116,7 +116,7 @@ def test_csv_holds_every_cell_of_the_map(path, original, tmp_path):
     out = tmp_path / "tables" / "csv"
     result = run("export", path, "--format", "csv", "--out", out, "--json")
     assert result.exit_code == 0
-    names = {"map.json", "fc.csv", "features.conv.csv", "gone.csv"}
+    names = {"map.json", "digital.npz", "fc.csv", "features.conv.csv", "gone.csv"}
     assert {entry.name for entry in out.iterdir()} == names
     assert {str(out / name) for name in names} == set(json.loads(result.stdout)["files"])
     layer = original.layers["fc"]
