@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hwloop.hardware import Hardware
     from hwloop.recipe import Recipe
 
-SIMULATORS = ("ideal", "fast", "spice")
+SIMULATORS = ("ideal", "fast", "spice", "measured")
 PLACES = {"bench": "HOST:PORT", "recorded": "FILE"}
 """Back ends that are somewhere, and what says where."""
 
@@ -32,8 +32,8 @@ class Backend:
 
     @property
     def one_chip(self) -> bool:
-        """Whether there is one device instance, not as many as are asked for."""
-        return self.kind in PLACES
+        """Whether the device instance is a given one, and none is drawn."""
+        return self.kind in PLACES or self.kind == "measured"
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.where}" if self.where else self.kind
@@ -83,7 +83,7 @@ def make_hardware(
     Raises:
         ValueError: if it cannot be made.
     """
-    from hwloop.hardware import FastHardware, IdealHardware, RecordedHardware, SpiceHardware
+    from hwloop.hardware import FastHardware, IdealHardware, MeasuredHardware, RecordedHardware, SpiceHardware
     from hwloop.line import make_wires
 
     if backend.kind == "bench":
@@ -95,8 +95,9 @@ def make_hardware(
     if backend.kind == "ideal":
         return IdealHardware()
     wires = make_wires(choice.hardware)
-    if backend.kind == "fast":
-        return FastHardware(wires, choice.hardware, seed=seed, instance=instance)
+    if backend.kind in ("fast", "measured"):
+        simulator = FastHardware if backend.kind == "fast" else MeasuredHardware
+        return simulator(wires, choice.hardware, seed=seed, instance=instance)
     return SpiceHardware(
         wires,
         choice.hardware,

@@ -247,6 +247,34 @@ def solve(
     output.print(table)
 
 
+@maps_app.command("import-readback")
+def import_readback_command(
+    file: MapArgument,
+    readback: Annotated[
+        Path,
+        typer.Argument(
+            metavar="READBACK",
+            help="Measured conductances: a folder as exported, or a .csv, .npz or .h5 file.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The map with what was measured.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Fill measured conductances into the map that was programmed; simulate --backend measured reads it."""
+    from hwloop.mapping import import_readback, read_map, write_map
+
+    found = import_readback(read_map(file), readback)
+    write_map(found.map, out)
+    facts = {"measured": found.measured, "missing": found.missing, "rms_error_siemens": found.rms_error}
+    if as_json:
+        emit_json({"file": str(out), **facts})
+    else:
+        note(
+            f"{out}: {found.measured} cells measured, {found.missing} missing (taken at their targets), "
+            f"RMS error {found.rms_error:.3g} S"
+        )
+
+
 def _map_facts(conductance_map: ConductanceMap) -> dict[str, Any]:
     return {
         "network": conductance_map.network,

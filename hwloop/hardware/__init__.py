@@ -6,6 +6,7 @@ from .execution import network_from_map as network_from_map
 from .execution import on_hardware as on_hardware
 from .fast import FastHardware as FastHardware
 from .ideal import IdealHardware as IdealHardware
+from .measured import MeasuredHardware as MeasuredHardware
 from .protocol import Capabilities as Capabilities
 from .protocol import Hardware as Hardware
 from .protocol import Resumable as Resumable

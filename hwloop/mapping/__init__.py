@@ -30,6 +30,9 @@ from .mapfile import read_map as read_map
 from .mapfile import validate_map as validate_map
 from .mapfile import write_map as write_map
 from .placement import Placement as Placement
+from .readback import Readback as Readback
+from .readback import ReadbackError as ReadbackError
+from .readback import import_readback as import_readback
 from .resolution import Resolution as Resolution
 from .resolution import exact_adc_bits as exact_adc_bits
 from .resolution import full_scale as full_scale

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.faulty_wire import Fault, FaultyWire
 from device_models import DeviceCard, load_card
 from hwloop.bench import BenchError, BenchServer, LimitError, Link, SwitchMatrixSmu, TileBoard, connect
 from hwloop.hardware import Hardware, IdealHardware
@@ -20,7 +21,6 @@ from hwloop.recipe import Readout
 from tests.line.maps import map_of, random_layer
 
 from .conftest import serving
-from .wire import Fault, FaultyWire
 
 MAP = map_of(random_layer("a", signed=True), random_layer("b", matrix_shape=(6, 5)), card="rram-neurram")
 SMALL = map_of(random_layer("c", matrix_shape=(5, 4)), card="rram-neurram")

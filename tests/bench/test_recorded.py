@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.faulty_wire import Fault, FaultyWire
 from device_models.crossbar import Wires
 from device_models.folders import FolderInUseError
 from hwloop.bench import BenchError, connect
@@ -26,7 +27,6 @@ from hwloop.mapping import MapFileError
 from tests.line.maps import card_with, map_of, random_layer
 
 from .conftest import serving
-from .wire import Fault, FaultyWire
 
 CARD = card_with(read_noise=0.02, programming_error=2e-6)
 MAP = map_of(random_layer("a", signed=True), random_layer("b", matrix_shape=(6, 5)), card=CARD)

@@ -47,6 +47,7 @@ class FaultyWire:
 
     @property
     def address(self) -> str:
+        """Where clients connect."""
         return f"127.0.0.1:{self.port}"
 
     def _accept(self) -> None:
