@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from .session import OPERATION_COMPLETE, Parameters, Session
 MAX_BITS = 16
 CHECKSUM_ERROR = 101
 COMPLIANCE_ERROR = 102
+SUPERSEDED_ERROR = 103
 
 
 class _Last(NamedTuple):
@@ -54,7 +56,13 @@ class VirtualInstrument:
         }
         self._lock = threading.Lock()
         self._last = _Last(b"", b"")
+        self._sessions = itertools.count()
+        self._latest = 0  # place of the latest session that made a transaction
         self._count = 1 << 63  # numbers of commands that come without a transaction
+
+    def open_session(self) -> Session:
+        """Return the state of a new connection."""
+        return Session(next(self._sessions))
 
     def execute(self, session: Session, message: bytes) -> bytes:
         """Carry out a message and return the response with its newline; empty if nothing was asked."""
@@ -91,10 +99,15 @@ class VirtualInstrument:
             number, message = open_request(request)
         except MessageError as error:
             return block(pack_answer(Answer(0, CHECKSUM_ERROR, str(error).encode())))
+        # What an abandoned connection still held must not be done after what came over the next one.
+        if session.place < self._latest:
+            words = b"a later connection has taken over"
+            return block(pack_answer(Answer(number, SUPERSEDED_ERROR, words)))
+        self._latest = session.place
         digest = hashlib.sha256(request).digest()
         if digest == self._last.request:
             return self._last.answer
-        inner = Session(number=number, nested=True)
+        inner = Session(session.place, number=number, nested=True)
         responses = self._run(inner, message)
         status, data = (inner.errors[0][0], inner.errors[0][1].encode()) if inner.errors else (0, b"")
         answer = block(pack_answer(Answer(number, status, data or b";".join(responses))))

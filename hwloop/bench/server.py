@@ -7,6 +7,7 @@ import hashlib
 import socket
 import socketserver
 import threading
+from typing import Any
 
 from device_models.card import DeviceCard
 
@@ -42,7 +43,7 @@ class BenchServer(socketserver.ThreadingTCPServer):
 
     def __init__(self, instrument: VirtualInstrument, host: str = "127.0.0.1", port: int = 0) -> None:
         self.instrument = instrument
-        self._open: list[socket.socket] = []
+        self._open: dict[socket.socket, Session] = {}
         self._guard = threading.Lock()
         super().__init__((host, port), _Connection)
 
@@ -59,17 +60,25 @@ class BenchServer(socketserver.ThreadingTCPServer):
             for connection in self._open:
                 _end(connection)
 
-    def opened(self, connection: socket.socket) -> None:
-        """Count a connection; the oldest ends if there are too many."""
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; the oldest ends if there are too many."""
+        connection, address = super().get_request()
         with self._guard:
-            self._open.append(connection)
+            # Here, in one thread, so that sessions are in the order in which clients came.
+            self._open[connection] = self.instrument.open_session()
             if len(self._open) > MAX_CONNECTIONS:
-                _end(self._open[0])
+                _end(next(iter(self._open)))
+        return connection, address
+
+    def session_of(self, connection: socket.socket) -> Session:
+        """Return what the instrument keeps for a connection."""
+        with self._guard:
+            return self._open[connection]
 
     def closed(self, connection: socket.socket) -> None:
-        """Count a connection no longer."""
+        """Forget a connection."""
         with self._guard:
-            self._open.remove(connection)
+            self._open.pop(connection, None)
 
 
 class _Connection(socketserver.BaseRequestHandler):
@@ -79,8 +88,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Carry out messages until the client goes."""
-        session, reader = Session(), MessageReader()
-        self.server.opened(self.request)
+        session, reader = self.server.session_of(self.request), MessageReader()
         # A client that goes in the middle of a message or of an answer is none of the instrument's business.
         with contextlib.suppress(OSError):
             self.request.settimeout(IDLE_SECONDS)

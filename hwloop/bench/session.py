@@ -20,6 +20,7 @@ class Session:
     """What the instrument keeps for one connection.
 
     Attributes:
+        place: how many connections there were before.
         errors: queue of codes and words.
         status: event status register.
         array: the array that is selected.
@@ -31,6 +32,7 @@ class Session:
         nested: whether this is within a transaction.
     """
 
+    place: int
     errors: deque[tuple[int, str]] = field(default_factory=deque)
     status: int = 0
     array: int = 0

@@ -181,8 +181,8 @@ def _siemens(where: str, value: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ReadbackError(
-            f"{where}: {_MEASURED} is {ascii(value)[:40]}; give siemens, or {MISSING!r} for a cell that could "
-            "not be measured"
+            f"{where}: {_MEASURED} is {ascii(value)[:40]}; give siemens, or {MISSING!r} for a cell that "
+            "could not be measured"
         )
     return number
 

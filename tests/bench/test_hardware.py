@@ -204,7 +204,7 @@ def test_faults_of_the_wire_change_nothing(fault: Fault, driver: str) -> None:
     x = inputs_for(conductance_map.layers[name], 2)
 
     def run(address: str) -> tuple[torch.Tensor, torch.Tensor]:
-        hardware = connect(address, driver=driver, timeout=0.3)
+        hardware = connect(address, driver=driver, timeout=0.3, attempts=50)
         programmed = hardware.program(conductance_map)
         return programmed.layers[name].actual, hardware.read(name, x)
 

@@ -21,7 +21,7 @@ class Client:
     """A plain socket."""
 
     def __init__(self, server: BenchServer) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         self._file = self._socket.makefile("rb")
 
     def send(self, message: bytes) -> None:
@@ -150,6 +150,18 @@ def test_a_garbled_transaction_is_not_carried_out(client: Client) -> None:
     request[-9] ^= 1
     client.ask_block(b"TRAN? " + block(bytes(request)))
     assert not np.frombuffer(client.ask_block(b"ARR:SEL 1;COND?"), "<f4").any()
+
+
+def test_what_an_abandoned_connection_still_held_is_not_done_later(server: BenchServer) -> None:
+    pulse = b"ARR:SEL 1;:PULS 2.5,1E-6,4,6"
+    old, new = Client(server), Client(server)
+    for client in (old, new):
+        assert client.ask(b"*OPC?") == b"1"
+    new.ask_block(b"TRAN? " + block(pack_request(5, pulse)))
+    measure = b"TRAN? " + block(pack_request(6, b"ARR:SEL 1;COND?"))
+    once = new.ask_block(measure)
+    assert b"a later connection has taken over" in old.ask_block(b"TRAN? " + block(pack_request(5, pulse)))
+    assert new.ask_block(measure) == once
 
 
 def test_transactions_do_not_nest(client: Client) -> None:

@@ -189,7 +189,7 @@ def test_a_bench_that_is_lost_is_taken_up_where_it_was(tmp_path: Path, driver: s
             choose = lambda _, number, lost=lost: Fault.CUT if number >= lost else Fault.NONE  # noqa: E731
             with FaultyWire(server.port, choose) as wire:
                 try:
-                    hardware = connect(wire.address, driver=driver, timeout=0.5, attempts=2)
+                    hardware = connect(wire.address, driver=driver, attempts=2)
                     with RecordingHardware(hardware, tmp_path / "run.h5") as recording:
                         results = work(recording)
                     break
