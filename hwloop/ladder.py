@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from device_models import DeviceCard
 from device_models.crossbar import Wires
 from device_models.files import write_atomically
 from device_models.folders import alone_in
@@ -33,19 +32,21 @@ from hwloop.evaluation import evaluate_instances
 from hwloop.hardware import FastHardware, Hardware, calibrate_inputs, network_from_map, on_hardware
 from hwloop.hardware.columns import Columns, ColumnScaled
 from hwloop.hardware.counted import Counted, Tally
-from hwloop.line import Run, RunFolder, load_inputs, walk
+from hwloop.line import Inputs, Run, RunFolder, load_inputs, walk
 from hwloop.line.run_folder import code_digest
-from hwloop.mapping import ConductanceMap, build_map, largest_code, read_map, write_map
+from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.progress import Progress
 from hwloop.pruning import full_masks
 from hwloop.quantization import quantize
 from hwloop.recipe import Readout, Recipe, Strategy
 from hwloop.training import accuracy, fit
-from hwloop.training.strategies import ON_ONE_CHIP, Outcome, Task, run_strategy
+from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES, Outcome, Task, run_strategy
 
 FORMAT = "hwloop-ladder-1"
 RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip")
-"""``digital`` is the control: the same training without arrays, evaluated without arrays."""
+"""The rungs that are climbed if nothing is said; ``hardware``, ``hybrid`` and ``remap`` can be asked for.
+
+``digital`` is the control: the same training without arrays, evaluated without arrays."""
 ONCE = ("none", "scale", "batch-norm")
 """Rungs that train nothing: one seed tells all."""
 
@@ -109,8 +110,9 @@ def ladder(
         LadderError: if a rung is unknown or the folder belongs to another ladder.
         ValueError: if the recipe cannot be run.
     """
-    if unknown := [rung for rung in rungs if rung not in RUNGS]:
-        raise LadderError(f"no rung {unknown[0]!r}; there are {', '.join(RUNGS)}")
+    known = (*RUNGS, *(strategy for strategy in STRATEGIES if strategy not in RUNGS))
+    if unknown := [rung for rung in rungs if rung not in known]:
+        raise LadderError(f"no rung {unknown[0]!r}; there are {', '.join(known)}")
     _bind(out, {"recipe": recipe.model_dump(mode="json"), "code": code_digest()}, fresh)
     run = Run(RunFolder.create(out / "base", recipe, fresh), load_inputs(recipe), progress)
     networks = ("dense", "pruned") if recipe.prune.keep else ("dense",)
@@ -126,75 +128,63 @@ def ladder(
 
 
 def start_from(run: Run, network: str, folder: Path) -> Start:
-    """Put the dense or pruned network of a run on arrays; the map is kept in a folder."""
-    recipe, inputs = run.recipe, run.inputs
-    teacher = run.network("train")
-    net, masks = (teacher, full_masks(teacher)) if network == "dense" else (run.network("prune"), run.masks())
-    return put_on_arrays(
-        recipe,
-        net,
-        masks,
-        teacher,
-        inputs.wires,
-        _with_test(inputs.dataset, inputs.test),
-        folder,
-        inputs.card,
-    )
+    """Put the dense or the pruned network of a run on arrays.
 
-
-def put_on_arrays(
-    recipe: Recipe,
-    net: nn.Module,
-    masks: Mapping[str, torch.Tensor],
-    teacher: nn.Module,
-    wires: Wires,
-    dataset: Dataset,
-    folder: Path,
-    card: DeviceCard,
-) -> Start:
-    """Quantize a network, map it, and choose the ranges of its ADCs from training images.
+    Weights go on their codes without training; ranges of ADCs of fewer bits are chosen from training images.
 
     Args:
-        recipe: says how.
-        net: trained network.
-        masks: what it keeps.
-        teacher: the dense digital network.
-        wires: of every array.
-        dataset: images, with the test images that count.
-        folder: where map and readout are kept.
-        card: device card.
+        run: whose network is trained, and pruned if that is asked for.
+        network: ``dense`` or ``pruned``.
+        folder: where map and readout are kept, and found if they are there.
     """
+    recipe, inputs = run.recipe, run.inputs
+    teacher = run.network("train")
+    dense = network == "dense"
+    net = teacher if dense else run.network("prune")
     folder.mkdir(parents=True, exist_ok=True)
-    path, choice = folder / "maps.h5", recipe.hardware
     if not (folder / "readout.json").exists():
-        largest = largest_code(choice.encoding, card.levels, choice.slices)
-        layers = quantize(net, masks, largest, recipe.quantize.scale)
-        built = build_map(
-            recipe.network.factory,
-            net,
-            {name: (layer.codes, layer.scale) for name, layer in layers.items()},
-            card,
-            (choice.rows, choice.cols),
-            calibrate_inputs(net, dataset.train_x[:CALIBRATION_IMAGES]),
-            encoding=choice.encoding,
-            slices=choice.slices,
-        )
-        readout = Readout.model_validate({n: getattr(choice, n) for n in Readout.model_fields})
-        if isinstance(choice.adc_bits, int) and choice.adc_lsb == {}:
-            images = dataset.train_x[:CALIBRATION_IMAGES]
-            ranges = Ranges(net, built, wires, readout, seed=recipe.seed, images=images)
-            readout = ranges.readout(readout, choice.adc_bits)
-        write_map(built, path)
-        write_atomically(folder / "readout.json", readout.model_dump_json().encode())
+        masks = full_masks(teacher) if dense else run.masks()
+        factory = recipe.network.factory if dense else run.pruned_spec
+        _put_on_arrays(recipe, inputs, factory, net, masks, folder)
+    dataset = replace(inputs.dataset, test_x=inputs.test[0], test_y=inputs.test[1])
     return Start(
-        net,
-        teacher,
-        read_map(path),
-        wires,
-        Readout.model_validate_json((folder / "readout.json").read_text("utf-8")),
-        dataset,
-        accuracy(net, dataset.test_x, dataset.test_y),
+        net=net,
+        teacher=teacher,
+        conductance_map=read_map(folder / "maps.h5"),
+        wires=inputs.wires,
+        readout=Readout.model_validate_json((folder / "readout.json").read_text("utf-8")),
+        dataset=dataset,
+        digital=accuracy(net, dataset.test_x, dataset.test_y),
     )
+
+
+def _put_on_arrays(
+    recipe: Recipe,
+    inputs: Inputs,
+    factory: str,
+    net: nn.Module,
+    masks: Mapping[str, torch.Tensor],
+    folder: Path,
+) -> None:
+    """Write map and readout of a network."""
+    choice, images = recipe.hardware, inputs.dataset.train_x[:CALIBRATION_IMAGES]
+    layers = quantize(net, masks, inputs.largest_code, recipe.quantize.scale)
+    built = build_map(
+        factory,
+        net,
+        {name: (layer.codes, layer.scale) for name, layer in layers.items()},
+        inputs.card,
+        inputs.array_shape,
+        calibrate_inputs(net, images),
+        encoding=choice.encoding,
+        slices=choice.slices,
+    )
+    readout = Readout.model_validate({name: getattr(choice, name) for name in Readout.model_fields})
+    if isinstance(choice.adc_bits, int) and choice.adc_lsb == {}:
+        ranges = Ranges(net, built, inputs.wires, readout, seed=recipe.seed, images=images)
+        readout = ranges.readout(readout, choice.adc_bits)
+    write_map(built, folder / "maps.h5")
+    write_atomically(folder / "readout.json", readout.model_dump_json().encode())
 
 
 def climb(
@@ -374,10 +364,6 @@ def _scaled(hardware: Hardware, columns: Columns | None) -> Hardware:
 
 def _always(hardware: Hardware, _instance: int | str) -> Hardware:
     return hardware
-
-
-def _with_test(dataset: Dataset, test: tuple[torch.Tensor, torch.Tensor]) -> Dataset:
-    return replace(dataset, test_x=test[0], test_y=test[1])
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

@@ -299,6 +299,8 @@ class Spice(_Section):
     inputs: int = Field(default=2, ge=1)
 
 
+ON_ANY_CHIP = ("hardware", "batch-norm", "variation", "ir-drop")
+"""Strategies whose result is a map for any chip."""
 Strategy = Literal["hardware", "scale", "batch-norm", "variation", "ir-drop", "chip", "hybrid", "remap"]
 
 

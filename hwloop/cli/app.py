@@ -13,6 +13,7 @@ from .common import new_app
 from .compare import compare
 from .devices import devices_app
 from .doctor import doctor
+from .ladder import ladder
 from .maps import maps_app
 from .run import map_command, prune, report, retrain, run
 from .simulate import simulate
@@ -41,6 +42,7 @@ app.command()(retrain)
 app.command()(report)
 app.command("calibrate")(calibrate_command)
 app.command()(sweep)
+app.command()(ladder)
 app.command()(compare)
 app.add_typer(maps_app, name="maps")
 app.add_typer(devices_app, name="devices")

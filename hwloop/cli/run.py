@@ -51,6 +51,13 @@ def run(
         typer.Option(help="Network, as package.module:factory.", show_default=False),
     ] = None,
     weights: WeightsOption = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="Retraining: hardware, variation, ir-drop or batch-norm; the recipe's if left out.",
+            show_default=False,
+        ),
+    ] = None,
     resume: ResumeOption = False,
     fresh: FreshOption = False,
     as_json: JsonOption = False,
@@ -60,7 +67,10 @@ def run(
     The same command again goes on where it was interrupted.
     """
     check_resume(resume, fresh, (out / "run.json").is_file(), out)
-    _walk(_choose(recipe, seed, network, weights), out, "evaluate_after", fresh)
+    chosen = _choose(recipe, seed, network, weights)
+    if strategy is not None:
+        chosen = _with(chosen, "retrain", strategy=strategy)
+    _walk(chosen, out, "evaluate_after", fresh)
     _report(out, as_json)
 
 

@@ -15,7 +15,7 @@ from hwloop.cost import vectors_per_image
 from hwloop.datasets import Dataset, load_dataset
 from hwloop.mapping import largest_code
 from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights
-from hwloop.recipe import HardwareChoice, Recipe, RecipeError
+from hwloop.recipe import ON_ANY_CHIP, HardwareChoice, Recipe, RecipeError
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def load_inputs(recipe: Recipe) -> Inputs:
     card = _card(recipe.hardware)
     dataset = load_images(recipe, recipe.evaluate.images)
     inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware))
+    if (strategy := recipe.retrain.strategy) not in ON_ANY_CHIP:
+        raise RecipeError(
+            f"retrain.strategy: the line evaluates on fresh devices, which {strategy!r} is not for; "
+            f"use one of {', '.join(ON_ANY_CHIP)}, or hwloop ladder"
+        )
     net = inputs.network()
     layers = crossbar_layers(net)
     unknown = sorted(recipe.prune.keep.keys() - layers)

@@ -30,7 +30,7 @@ from hwloop.quantization import quantize_and_tune
 from hwloop.recipe import Recipe
 from hwloop.training import EpochRecord, accuracy, fit
 from hwloop.training.fit import one_cycle
-from hwloop.training.retrain import retrain
+from hwloop.training.strategies import Task, run_strategy
 from hwloop.verify import verify
 
 CALIBRATION_IMAGES = 2000
@@ -246,19 +246,26 @@ def verify_(run: Run) -> Result:
 
 
 def retrain_(run: Run) -> Result:
-    """Retrain with the hardware in the forward pass."""
-    retrained, records = retrain(
-        run.structure(),
-        read_map(run.path("map", "maps.h5")),
-        run.hardware,
-        run.inputs.dataset,
-        run.recipe.retrain,
-        seed=run.recipe.seed,
-        checkpoint=run.path("retrain", "checkpoint.safetensors"),
-        progress=run.progress.update,
+    """Retrain as the recipe's strategy says."""
+    choice = run.recipe.retrain
+    outcome = run_strategy(
+        Task(
+            net=run.structure(),
+            conductance_map=read_map(run.path("map", "maps.h5")),
+            make_hardware=run.hardware,
+            wires=run.inputs.wires,
+            readout=run.recipe.hardware,
+            dataset=run.inputs.dataset,
+            choice=choice,
+            seed=run.recipe.seed,
+            shift=run.recipe.data.shift,
+            teacher=run.network("train") if choice.distill else None,
+            checkpoint=run.folder.station("retrain"),
+            progress=run.progress.update,
+        )
     )
-    run.publish(retrained, "retrain")
-    return {"records": _rows(records)}
+    run.publish(outcome.conductance_map, "retrain")
+    return {"strategy": choice.strategy, "records": _rows(outcome.records)}
 
 
 def evaluate_after(run: Run) -> Result:

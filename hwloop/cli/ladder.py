@@ -1,0 +1,113 @@
+"""``hwloop ladder``: what each way of retraining gives back of what arrays take."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .common import (
+    FreshOption,
+    JsonOption,
+    ResumeOption,
+    TerminalProgress,
+    check_resume,
+    emit_json,
+    output,
+    resumable,
+)
+
+
+def ladder(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Recipe.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the ladder.", show_default=False)],
+    rungs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUNG,...",
+            help="Rungs, from below; all that suit every network if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each rung that trains.")] = 1,
+    chips: Annotated[int, typer.Option(min=1, help="Chips that chip-in-the-loop is done on.")] = 3,
+    resume: ResumeOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Climb from nothing to chip-in-the-loop, for the dense network of a recipe and the pruned one.
+
+    Devices that are evaluated are never those that were trained on, except chip-in-the-loop's, which are the
+    very same. The same command again goes on where it was interrupted.
+    """
+    from hwloop.ladder import RUNGS
+    from hwloop.ladder import ladder as climb
+    from hwloop.recipe import load_recipe
+
+    check_resume(resume, fresh, (out / "ladder.json").is_file(), out)
+    chosen = RUNGS if rungs is None else tuple(rungs.split(","))
+    with resumable(), TerminalProgress() as progress:
+        results = climb(
+            load_recipe(recipe), out.resolve(), progress, rungs=chosen, seeds=seeds, chips=chips, fresh=fresh
+        )
+    if as_json:
+        emit_json({"out": str(out), "rungs": results})
+        return
+    output.print(_table(results))
+    output.print("* trained and evaluated on the same chips; before: the rung below on these chips")
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("network", "rung"):
+        table.add_column(heading)
+    for heading in ("seeds", "accuracy, %", "±", "recovered, %", "devices", "writes", "reads", "seconds"):
+        table.add_column(heading, justify="right")
+    for row in summary(results):
+        table.add_row(*(str(value) for value in row.values()))
+    return table
+
+
+def summary(results: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return a row of text for each network and rung, its seeds together."""
+    rows: list[dict[str, str]] = []
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["network"], result["rung"]), []).append(result)
+    for (network, rung), group in groups.items():
+        row = {"network": network, "rung": rung, "seeds": str(len(group))}
+        if "error" in group[0]:
+            rows.append({**row, "accuracy": group[0]["error"]})
+            continue
+        values = [100 * value for result in group for value in result["accuracy"]]
+        nothing = groups.get((network, "none"))
+        star = "*" if group[0].get("trained_on_evaluated") else ""
+        rows.append(
+            {
+                **row,
+                "accuracy": f"{statistics.fmean(values):.2f}{star}",
+                "spread": f"{statistics.stdev(values):.2f}" if len(values) > 1 else "",
+                "recovered": _recovered(group, nothing),
+                "devices": str(len(values)),
+                **{
+                    name: f"{statistics.fmean(result[name] for result in group):.3g}"
+                    for name in ("writes", "reads", "seconds")
+                },
+            }
+        )
+    return rows
+
+
+def _recovered(group: list[dict[str, Any]], nothing: list[dict[str, Any]] | None) -> str:
+    """Share of the accuracy that arrays take which a rung gives back; nothing where they take little."""
+    if nothing is None or "error" in nothing[0]:
+        return ""
+    digital = group[0]["digital"]
+    lost = digital - statistics.fmean(nothing[0]["accuracy"])
+    if lost < 0.005:
+        return ""
+    reached = statistics.fmean(value for result in group for value in result["accuracy"])
+    return f"{100 * (reached - digital + lost) / lost:.0f}"
