@@ -52,7 +52,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         names = arguments.kind or list(all_kinds(Path(folder)))
-    rows = {name: campaign(name, arguments.each) for name in names}
+    rows = {}
+    for name in names:
+        rows[name] = campaign(name, arguments.each)
+        print(name, *rows[name], file=sys.stderr, flush=True)
     text = table(rows, arguments.each)
     print(text)
     if arguments.out:

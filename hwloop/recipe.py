@@ -27,12 +27,13 @@ class _Section(BaseModel):
 class Network(_Section):
     """Which network, and weights to start from (empty: train it).
 
-    ``package.module:factory[layer=rank,...]`` is that factory's network with some layers as low-rank factors.
+    The network is ``package.module:factory``, or a file ``FILE.onnx`` with its weights, from which training
+    starts. Either followed by ``[layer=rank,...]`` has some layers as low-rank factors.
     """
 
     factory: str = Field(
         default="hwloop.networks:lenet",
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*(\[[\w.]+=[0-9]{1,9}(,[\w.]+=[0-9]{1,9})*\])?$",
+        pattern=r"^([^\[\]\x00-\x1f]+\.onnx|[A-Za-z_][\w.]*:[A-Za-z_]\w*)(\[[\w.]+=[0-9]{1,9}(,[\w.]+=[0-9]{1,9})*\])?$",
     )
     weights: str = ""
 

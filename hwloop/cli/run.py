@@ -48,7 +48,7 @@ def run(
     seed: SeedOption = None,
     network: Annotated[
         str | None,
-        typer.Option(help="Network, as package.module:factory.", show_default=False),
+        typer.Option(help="Network, as package.module:factory or FILE.onnx.", show_default=False),
     ] = None,
     weights: WeightsOption = None,
     strategy: Annotated[
@@ -75,7 +75,9 @@ def run(
 
 
 def prune(
-    network: Annotated[str, typer.Argument(help="Network, as package.module:factory.", show_default=False)],
+    network: Annotated[
+        str, typer.Argument(help="Network, as package.module:factory or FILE.onnx.", show_default=False)
+    ],
     out: OutOption,
     method: Annotated[str, typer.Option(help="Pruning method: admm.")] = "admm",
     recipe: RecipeOption = None,

@@ -23,7 +23,7 @@ NetworkOption = Annotated[
     str | None,
     typer.Option(
         "--network",
-        help="Network, as package.module:factory; needed unless it is one of hwloop's own.",
+        help="Network, as package.module:factory or FILE.onnx; needed unless it is one of hwloop's own.",
         show_default=False,
     ),
 ]

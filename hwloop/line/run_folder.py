@@ -26,6 +26,7 @@ import spice_netlists
 from device_models.files import write_atomically
 from device_models.folders import alone_in, discard, is_vacant
 from hwloop.datasets import fingerprint
+from hwloop.networks import onnx_file
 from hwloop.recipe import Recipe
 
 FORMAT = "hwloop-run-1"
@@ -133,9 +134,11 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     """Everything that results depend on: the recipe, the code, and the files that the recipe names."""
     files = [recipe.network.weights] if recipe.network.weights else []
     files += [recipe.hardware.card] if recipe.hardware.card.endswith(".toml") else []
+    network = onnx_file(recipe.network.factory)
+    files += [network] if network else []
     digests = {name: _digest(Path(name)) for name in files} | fingerprint(recipe.data.name)
     module = recipe.network.factory.partition(":")[0]
-    spec = importlib.util.find_spec(module)
+    spec = None if network else importlib.util.find_spec(module)
     if spec is not None and spec.origin is not None:
         digests[module] = _digest(Path(spec.origin))
     return {

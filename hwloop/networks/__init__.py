@@ -1,6 +1,7 @@
 """Networks: what of them goes onto crossbars, how they are built and kept, and those of the literature."""
 
 from .build import build_network as build_network
+from .build import onnx_file as onnx_file
 from .build import with_ranks as with_ranks
 from .factors import factor_layers as factor_layers
 from .layers import DIGITAL_LAYERS as DIGITAL_LAYERS
@@ -11,6 +12,7 @@ from .layers import from_matrix as from_matrix
 from .layers import record_inputs as record_inputs
 from .layers import to_matrix as to_matrix
 from .layers import windows as windows
+from .onnx_network import load_onnx as load_onnx
 from .weights import digest as digest
 from .weights import load_weights as load_weights
 from .weights import save_weights as save_weights

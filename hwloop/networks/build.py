@@ -14,18 +14,23 @@ from device_models.random import stream_key
 
 from .factors import factor_layers
 from .layers import NetworkError
+from .onnx_network import load_onnx
 
-_SPEC = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)(?:\[([\w.]+=[0-9]{1,9}(?:,[\w.]+=[0-9]{1,9})*)\])?")
+_SPEC = re.compile(
+    r"(?:(?P<file>[^\[\]\x00-\x1f]+\.onnx)|([A-Za-z_][\w.]*):([A-Za-z_]\w*))"
+    r"(?:\[([\w.]+=[0-9]{1,9}(?:,[\w.]+=[0-9]{1,9})*)\])?"
+)
 
 
 def build_network(spec: str, seed: int = 0) -> nn.Module:
-    """Import ``package.module:factory``, call the factory without arguments, and factor layers if it says so.
+    """Import ``package.module:factory`` and call the factory without arguments, or read ``FILE.onnx``.
 
-    With ``package.module:factory[conv1=5,fc1=36]`` layer ``conv1`` becomes two of rank 5, and so on; see
+    The network of a file has its weights; see :func:`hwloop.networks.load_onnx`. With
+    ``package.module:factory[conv1=5,fc1=36]`` layer ``conv1`` becomes two of rank 5, and so on; see
     :func:`hwloop.networks.factor_layers`.
 
     Args:
-        spec: where the factory is. Its module is imported, that is, its code runs.
+        spec: where the factory is, or the file. A factory's module is imported, that is, its code runs.
         seed: fixes the initial weights (torch's global generator is left as it was).
 
     Raises:
@@ -35,15 +40,10 @@ def build_network(spec: str, seed: int = 0) -> nn.Module:
     match = _SPEC.fullmatch(spec)
     if match is None:
         raise NetworkError(
-            f"network {spec!r}: must read package.module:factory or package.module:factory[layer=rank,...]"
+            f"network {spec!r}: must read package.module:factory or FILE.onnx; [layer=rank,...] may follow"
         )
-    module_name, factory_name, factors = match.groups()
-    factory = _factory(spec, module_name, factory_name)
-    with torch.random.fork_rng():
-        torch.manual_seed(stream_key(seed, "network", f"{module_name}:{factory_name}") % 2**63)
-        net = factory()
-    if not isinstance(net, nn.Module):
-        raise NetworkError(f"network {spec!r}: gives {type(net).__name__}, not a torch.nn.Module")
+    file, module_name, factory_name, factors = match.groups()
+    net = load_onnx(file) if file else _from_factory(spec, module_name, factory_name, seed)
     if factors is not None:
         pairs = [part.split("=") for part in factors.split(",")]
         ranks = {name: int(rank) for name, rank in pairs}
@@ -56,6 +56,12 @@ def build_network(spec: str, seed: int = 0) -> nn.Module:
     return net
 
 
+def onnx_file(spec: str) -> str | None:
+    """Return the file that a network comes from; None if it comes from a factory."""
+    match = _SPEC.fullmatch(spec)
+    return match["file"] if match else None
+
+
 def with_ranks(spec: str, ranks: Mapping[str, int]) -> str:
     """Return the spec of a network some layers of which have become two of a lower rank."""
     if not ranks:
@@ -63,6 +69,17 @@ def with_ranks(spec: str, ranks: Mapping[str, int]) -> str:
     factory, _, factored = spec.partition("[")
     parts = [factored.removesuffix("]")] * bool(factored) + [f"{name}={rank}" for name, rank in ranks.items()]
     return f"{factory}[{','.join(parts)}]"
+
+
+def _from_factory(spec: str, module_name: str, factory_name: str, seed: int) -> nn.Module:
+    """Return what a factory makes, its initial weights fixed by the seed."""
+    factory = _factory(spec, module_name, factory_name)
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_key(seed, "network", f"{module_name}:{factory_name}") % 2**63)
+        net = factory()
+    if not isinstance(net, nn.Module):
+        raise NetworkError(f"network {spec!r}: gives {type(net).__name__}, not a torch.nn.Module")
+    return net
 
 
 def _factory(spec: str, module_name: str, factory_name: str) -> Callable[[], object]:

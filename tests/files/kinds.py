@@ -12,17 +12,18 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from calibration import read_measurements, write_measurements
 from calibration.synthetic import MAKERS
 from device_models import load_card
 from device_models.toml import to_toml
-from hwloop.mapping import read_map, validate_map, write_map
+from hwloop.mapping import export_csv, import_tables, read_map, validate_map, write_map
 from hwloop.mapping.hdf5_reading import SafeGroup
 from hwloop.mapping.hdf5_writing import put_attributes
 from hwloop.mapping.map_schema import fingerprint
-from hwloop.networks import digest, load_weights, save_weights
+from hwloop.networks import digest, load_onnx, load_weights, save_weights
 from hwloop.recipe import Recipe, load_recipe
 from tests.line.maps import map_of, random_layer
 
@@ -60,7 +61,16 @@ class Kind:
 
 def all_kinds(folder: Path) -> dict[str, Kind]:
     """Return every kind; the folder takes the files that making and editing the examples needs."""
-    kinds = (_maps(folder), _cards(), _recipes(), _weights(folder), _measurements(folder), _tables())
+    kinds = (
+        _maps(folder),
+        _exported(folder),
+        _cards(),
+        _recipes(),
+        _weights(folder),
+        _networks(),
+        _measurements(folder),
+        _tables(),
+    )
     return {kind.name: kind for kind in kinds}
 
 
@@ -143,6 +153,53 @@ def _weights(folder: Path) -> Kind:
         return digest(net.state_dict())
 
     return Kind("weights", "weights.safetensors", read, (example,), BYTES, (tensors, tensors))
+
+
+def _exported(folder: Path) -> Kind:
+    """The summary of exported tables, beside tables that stay as they are."""
+    files = export_csv(map_of(random_layer("fc"), card="rram-neurram"), folder / "tables")
+    tables = {file.name: file.read_bytes() for file in files}
+
+    def read(path: Path) -> object:
+        for name, data in tables.items():
+            if name != "map.json":
+                (path.parent / name).write_bytes(data)
+        found = import_tables(path.parent)
+        write_map(found, path.parent / "imported.h5")
+        return [tensor.tolist() for layer in found.layers.values() for tensor in _tensors(layer)]
+
+    return Kind("exported tables", "map.json", read, (tables["map.json"],), (), (*BYTES, *[text] * 4))
+
+
+def _networks() -> Kind:
+    """A network in ONNX: one convolution, and a matrix product after it."""
+    rng = np.random.default_rng(0)
+    values = {
+        "w": rng.standard_normal((2, 1, 3, 3)).astype(np.float32),
+        "m": rng.standard_normal((8, 4)).astype(np.float32),
+        "shape": np.array([0, -1]),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"], "conv", pads=[1, 1, 1, 1], strides=[2, 2]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Reshape", ["b", "shape"], ["c"]),
+            helper.make_node("MatMul", ["c", "m"], ["y"], "fc"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    example = helper.make_model(graph).SerializeToString()
+    return Kind(
+        "network (ONNX)",
+        "net.onnx",
+        lambda path: digest(load_onnx(path).state_dict()),
+        (example,),
+        (),
+        BYTES,
+    )
 
 
 def _measurements(folder: Path) -> Kind:

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from .kinds import Kind, all_kinds
 
 NAMES = (
-    "conductance map", "device card", "recipe", "weights", "measurements (HDF5)", "measurements (CSV)",
-)  # fmt: skip
+    "conductance map",
+    "exported tables",
+    "device card",
+    "recipe",
+    "weights",
+    "network (ONNX)",
+    "measurements (HDF5)",
+    "measurements (CSV)",
+)
 
 
 @pytest.fixture(scope="module")
