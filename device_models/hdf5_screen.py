@@ -142,7 +142,7 @@ def _walk_under_limits(path: str, seconds: int, data: bool) -> str:
         most = pages * resource.getpagesize() + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    signal.alarm(3 * seconds)  # more by the clock, for a disk that makes it wait or a busy machine
+    signal.alarm(30 * seconds)  # by the clock: a disk may make it wait, and a busy machine too
     try:
         return _walk(path, data)
     except MemoryError:
