@@ -27,21 +27,16 @@ from device_models.files import write_atomically
 from hwloop.cost import (
     ADCS,
     chip_facts,
-    crossbar_area,
     estimate_by_law,
     load_cost_card,
-    routing_area,
 )
 from hwloop.line import Run, RunFolder, load_inputs, walk
-from hwloop.mapping import read_map, resolution, tile_count
-from hwloop.networks import crossbar_layers, to_matrix
+from hwloop.mapping import read_map, resolution
 from hwloop.progress import Progress, Silence
-from hwloop.pruning import METHODS, Masks, full_masks
+from hwloop.pruning import METHODS
 from hwloop.recipe import Recipe
 
 FORMAT = "hwloop-compare-1"
-ARRAYS = ((32, 32), (64, 64), (128, 64), (128, 128))
-"""Sizes of arrays that tiles are counted for."""
 ACCURACIES = ("dense", "pruned", "quantized", "hardware")
 MEANS = (
     "mapped_tiles",
@@ -92,8 +87,8 @@ def fitted(recipe: Recipe) -> Recipe:
     method, hardware = METHODS[recipe.prune.method], dict[str, Any]()
     if method.ternary:
         hardware = {"cell_levels": 1}
-    if not method.gathers:
-        hardware = {"gather": False}
+    if method.sparse_columns:
+        hardware = {"cells_per_column": recipe.prune.per_column}
     if method.polarised:
         hardware = {"encoding": "polarised", "rows_at_once": recipe.prune.fragment}
     return recipe.model_copy(update={"hardware": recipe.hardware.model_copy(update=hardware)})
@@ -183,38 +178,8 @@ def _make(row: Row, out: Path) -> dict[str, Any]:
         },
         "epochs": epochs,
         "reached": found["prune"]["reached"],
-        **sizes(run),
+        **found["prune"]["sizes"],
         **_hardware(run, found["map"]["vectors"]),
-    }
-
-
-def sizes(run: Run) -> dict[str, Any]:
-    """Return what is left of the network of a pruned run, in weights, tiles and wires."""
-    net, masks = run.inputs.network(), run.masks()
-    dense = full_masks(net)
-    layers = crossbar_layers(net)
-    groups = {name: getattr(layer, "groups", 1) for name, layer in layers.items()}
-    # Weights of shortcuts and classifier are not counted by all papers.
-    small = {name for name, layer in layers.items() if tuple(getattr(layer, "kernel_size", ())) == (1, 1)}
-    small.add(list(layers)[-1])
-    inner = {name for name in masks if name not in small and name.rpartition(".")[0] not in small}
-    return {
-        "weights": _pair(_count(dense.values()), _count(masks.values())),
-        "inner_weights": _pair(
-            _count(mask for name, mask in dense.items() if name not in small),
-            _count(masks[name] for name in inner),
-        ),
-        "tiles": {
-            f"{rows}x{cols}": _pair(
-                _tiles(dense, groups, (rows, cols)),
-                _tiles(masks, groups, (rows, cols), run.recipe.hardware.fragment, run.recipe.hardware.gather),
-            )
-            for rows, cols in ARRAYS
-        },
-        "crossbar_area": crossbar_area(
-            (mask.shape for mask in masks.values()), (to_matrix(layer).shape for layer in layers.values())
-        ),
-        "routing_area": routing_area(masks),
     }
 
 
@@ -243,24 +208,6 @@ def _hardware(run: Run, vectors: Mapping[str, int]) -> dict[str, Any]:
         "energy_per_image_j": chip.energy_j,
         "adc_energy_j": {law: cost.total.energy_j[ADCS] for law, cost in chips.items()},
     }
-
-
-def _pair(dense: int, kept: int) -> dict[str, int]:
-    return {"dense": dense, "kept": kept}
-
-
-def _count(masks: Iterable[torch.Tensor]) -> int:
-    return sum(int(torch.count_nonzero(mask)) for mask in masks)
-
-
-def _tiles(
-    masks: Masks,
-    groups: Mapping[str, int],
-    array: tuple[int, int],
-    fragment: int = 1,
-    gather: bool = True,
-) -> int:
-    return sum(tile_count(mask, array, groups.get(name, 1), fragment, gather) for name, mask in masks.items())
 
 
 def _dense_name(recipe: Recipe) -> str:

@@ -255,8 +255,7 @@ class HardwareChoice(Readout):
     Attributes:
         wire: ohm of one segment of word lines and bit lines; None = what ``node`` and ``cell`` give.
         driver: ohm between a source and its word line; ``sense``: between a bit line and its virtual ground.
-        gather: whether columns that need the same rows of more than an array's height may share tiles; that
-            saves tiles, and puts more cells on their bit lines.
+        cells_per_column: most weights that the mapping puts on a bit line; None = as many as word lines.
     """
 
     card: str = "rram-neurram"
@@ -264,7 +263,7 @@ class HardwareChoice(Readout):
     encoding: Literal["differential", "offset", "polarised"] = "differential"
     slices: int = Field(default=1, ge=1, le=8)
     placement: Literal["matrix", "near"] = "matrix"
-    gather: bool = True
+    cells_per_column: int | None = Field(default=None, ge=1)
     rows: int = Field(default=64, ge=1, le=1024)
     cols: int = Field(default=64, ge=1, le=1024)
     node: str = "45nm"

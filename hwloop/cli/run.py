@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from hwloop.recipe import Recipe
     from hwloop.report import Summary
 
+METHODS = (
+    "group-scissor, crossbar-aware, admm, tiny, admm-nn, tinyadc, forms, segprune, block, ternary, "
+    "magnitude, l1-filter, random, hard-threshold, small"
+)
+
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)]
 RecipeOption = Annotated[
@@ -79,7 +84,18 @@ def prune(
         str, typer.Argument(help="Network, as package.module:factory or FILE.onnx.", show_default=False)
     ],
     out: OutOption,
-    method: Annotated[str, typer.Option(help="Pruning method: admm.")] = "admm",
+    method: Annotated[
+        str | None,
+        typer.Option(help=f"Pruning method: {METHODS}.", show_default="the recipe's"),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tiles=8x|weights=20x|adc_bits=5|accuracy=-0.5",
+            help="What to reach, in place of what the recipe says that layers keep.",
+            show_default=False,
+        ),
+    ] = None,
     recipe: RecipeOption = None,
     seed: SeedOption = None,
     weights: WeightsOption = None,
@@ -90,8 +106,14 @@ def prune(
     """Train a network, or load its weights, and prune it."""
     check_resume(resume, fresh, (out / "run.json").is_file(), out)
     chosen = _choose(recipe, seed, network, weights)
-    _walk(_with(chosen, "prune", method=method), out, "prune", fresh)
+    if method is not None:
+        chosen = _with(chosen, "prune", method=method)
+    if target is not None:
+        chosen = _with(chosen, "prune", target=target, keep={})
+    _walk(chosen, out, "prune", fresh)
     _show_station(out, "prune", as_json)
+    if not as_json:
+        _print_pruned(out)
 
 
 def map_command(run: RunArgument, as_json: JsonOption = False) -> None:
@@ -137,7 +159,7 @@ def _choose(recipe: Path | None, seed: int | None, network: str | None, weights:
     return chosen
 
 
-def _with(recipe: Recipe, section: str, **values: str) -> Recipe:
+def _with(recipe: Recipe, section: str, **values: object) -> Recipe:
     """Return the recipe with other values in one section, checked."""
     data = recipe.model_dump()
     data[section] |= values
@@ -168,6 +190,25 @@ def _report(run: Path, as_json: bool) -> None:
         return
     _print_summary(summary)
     output.print(f"report: {run / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _print_pruned(out: Path) -> None:
+    from hwloop.line import RunFolder
+
+    folder = RunFolder.reopen(out)
+    dense, found = folder.result("train"), folder.result("prune")
+    hardware, left = folder.recipe.hardware, found["sizes"]
+    tiles = left["tiles"][f"{hardware.rows}x{hardware.cols}"]
+    weights = left["weights"]
+    lines = [
+        f"accuracy: dense {100 * dense['accuracy']:.2f} %, pruned {100 * found['accuracy']:.2f} %",
+        f"weights: {weights['kept']} of {weights['dense']} ({weights['dense'] / weights['kept']:.1f}x fewer)",
+        f"tiles: {tiles['kept']} of {tiles['dense']} ({tiles['dense'] / tiles['kept']:.1f}x fewer)",
+    ]
+    if found["ranks"]:
+        lines.append("ranks: " + ", ".join(f"{name} {rank}" for name, rank in found["ranks"].items()))
+    for line in lines:
+        output.print(line, markup=False)
 
 
 def _print_summary(summary: Summary) -> None:

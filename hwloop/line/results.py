@@ -101,7 +101,7 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
             hardware_before=Spread.of(found["evaluate_before"]["accuracy"]),
             hardware_after=Spread.of(found["evaluate_after"]["accuracy"]),
         ),
-        compression=_compression(layers, conductance_map),
+        compression=_compression(layers, conductance_map, found["prune"]),
         layers=layers,
         mapping=MappingCheck(
             max_logit_difference=found["map"]["max_logit_difference"], images=found["map"]["images"]
@@ -137,13 +137,22 @@ def _layer(layer: LayerMap, read_error: float, adcs: Resolution) -> Layer:
     )
 
 
-def _compression(layers: dict[str, Layer], conductance_map: ConductanceMap) -> Compression:
+def _compression(
+    layers: dict[str, Layer], conductance_map: ConductanceMap, pruned: dict[str, Any]
+) -> Compression:
     weights = [sum(getattr(layer, f"weights_{which}") for layer in layers.values()) for which in _WHICH]
     tiles = [sum(getattr(layer, f"tiles_{which}") for layer in layers.values()) for which in _WHICH]
     arrays_dense = sum(
         layer.tiles_dense * polarities_unpruned(mapped) * mapped.slices
         for layer, mapped in zip(layers.values(), conductance_map.layers.values(), strict=True)
     )
+    if pruned.get("ranks"):
+        # Factors are not what the network began with.
+        array = "x".join(str(lines) for lines in conductance_map.array_shape)
+        tiles[0], weights[0] = pruned["sizes"]["tiles"][array]["dense"], pruned["sizes"]["weights"]["dense"]
+        arrays_dense = tiles[0] * max(
+            polarities_unpruned(mapped) * mapped.slices for mapped in conductance_map.layers.values()
+        )
     return Compression(
         weights=weights[0] / weights[1],
         tiles=tiles[0] / tiles[1],

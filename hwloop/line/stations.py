@@ -22,6 +22,7 @@ from hwloop.hardware import FastHardware, IdealHardware, calibrate_inputs, netwo
 from hwloop.line.inputs import Inputs
 from hwloop.line.observe import adc_counts, layer_errors
 from hwloop.line.run_folder import RunError, RunFolder
+from hwloop.line.sizes import sizes
 from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.networks import build_network, load_weights, save_weights, with_ranks
 from hwloop.progress import Progress
@@ -135,6 +136,7 @@ def prune(run: Run) -> Result:
         "ranks": pruned.ranks,
         "keep": {name: keep.model_dump(exclude_none=True) for name, keep in pruned.keep.items()},
         "reached": reached,
+        "sizes": sizes(run.inputs.network(), pruned.masks, run.recipe.hardware),
         "records": _rows(pruned.records),
     }
 
@@ -193,7 +195,7 @@ def map_from_codes(run: Run, folder: Path, found: Result) -> tuple[nn.Module, Co
         slices=run.recipe.hardware.slices,
         fragment=run.recipe.hardware.fragment,
         placement=run.recipe.hardware.placement,
-        gather=run.recipe.hardware.gather,
+        cells_per_column=run.recipe.hardware.cells_per_column,
     )
 
 

@@ -31,7 +31,7 @@ def build_map(
     slices: int = 1,
     fragment: int = 1,
     placement: Placement = "matrix",
-    gather: bool = True,
+    cells_per_column: int | None = None,
 ) -> ConductanceMap:
     """Map every crossbar layer of a quantized network to tiles of a device card's conductances.
 
@@ -49,7 +49,7 @@ def build_map(
         slices: cells of one polarity that hold a weight.
         fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
         placement: order of the lines within a tile.
-        gather: whether columns of taller bands may share tiles.
+        cells_per_column: most weights of a bit line; None = as many as it has word lines.
 
     Raises:
         ValueError: naming the layer, if one is missing or its codes do not fit the layer or the cells.
@@ -70,7 +70,7 @@ def build_map(
             slices=slices,
             fragment=fragment,
             placement=placement,
-            gather=gather,
+            cells_per_column=cells_per_column,
         )
     weights = {f"{name}.weight" for name in layers}
     digital = {
@@ -93,7 +93,7 @@ def map_layer(
     slices: int = 1,
     fragment: int = 1,
     placement: Placement = "matrix",
-    gather: bool = True,
+    cells_per_column: int | None = None,
     part: int | None = None,
 ) -> tuple[int, Iterator[LayerMap]]:
     """Map one layer, in parts that are made one after the other.
@@ -114,7 +114,7 @@ def map_layer(
         slices: cells of one polarity that hold a weight.
         fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
         placement: order of the lines within a tile.
-        gather: whether columns of taller bands may share tiles.
+        cells_per_column: most weights of a bit line; None = as many as it has word lines.
         part: tiles of a part; None = all in one.
 
     Returns:
@@ -133,7 +133,7 @@ def map_layer(
             "encoding does not subtract; use differential encoding"
         )
     try:
-        tiles = form_tiles(codes, array_shape, groups, fragment, gather)
+        tiles = form_tiles(codes, array_shape, groups, fragment, cells_per_column)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {name}: {error}") from error
 

@@ -20,7 +20,11 @@ Lines = tuple[np.ndarray, np.ndarray]
 
 
 def pack(
-    used: np.ndarray, starts: np.ndarray, band_height: int, array_shape: tuple[int, int], gather: bool = True
+    used: np.ndarray,
+    starts: np.ndarray,
+    band_height: int,
+    array_shape: tuple[int, int],
+    cells_per_column: int | None = None,
 ) -> list[Lines]:
     """Return tiles that hold every nonzero of a matrix in exactly one cell, and cross no entry twice.
 
@@ -33,16 +37,28 @@ def pack(
         starts: place of each row in the layer's matrix, ascending; int ``[rows]``.
         band_height: what ``starts`` of a band span at most, so that it has no more than ``array_shape[0]``.
         array_shape: rows and columns that a tile can have.
-        gather: whether bands may be taken together; otherwise each of the plain ones stays on its own.
+        cells_per_column: most nonzeros of a column of a tile; None = any number. With it, bands end where a
+            column would have more, and are not taken together.
     """
     rows, cols = np.arange(len(used)), np.arange(used.shape[1])
     plain = rows[array_shape[0] :: array_shape[0]]
-    if not gather:
-        bands = np.split(rows, plain)
+    if cells_per_column is not None:
+        bands = _bands(used, array_shape[0], cells_per_column)
         return [lines for band in bands for lines in _side_by_side(used, band, cols, array_shape[1])]
     aligned = rows[1:][np.diff(starts // band_height) > 0]
     ways = [plain] if np.array_equal(plain, aligned) else [plain, aligned]
     return min((_fewest(used, np.split(rows, cuts), cols, array_shape) for cuts in ways), key=len)
+
+
+def _bands(used: np.ndarray, height: int, cells_per_column: int) -> list[np.ndarray]:
+    """Return runs of rows, as long as they fit: fewer cannot be had."""
+    bands, begin = [], 0
+    while begin < len(used):
+        cells = np.cumsum(used[begin : begin + height], axis=0, dtype=np.int64).max(axis=1)
+        end = begin + max(1, int(np.count_nonzero(cells <= cells_per_column)))
+        bands.append(np.arange(begin, end))
+        begin = end
+    return bands
 
 
 def _fewest(

@@ -33,7 +33,7 @@ def tile_count(
     array_shape: tuple[int, int],
     groups: int = 1,
     fragment: int = 1,
-    gather: bool = True,
+    cells_per_column: int | None = None,
 ) -> int:
     """Return how many tile positions a layer needs; each is one array per polarity and slice.
 
@@ -43,12 +43,12 @@ def tile_count(
         groups: groups of the convolution (1 for a linear layer).
         fragment: rows that stay together, as polarised encoding needs them: so many used rows of the matrix
             that follow one another (see :func:`fragment_of_rows`). A tile has all of them or none.
-        gather: whether columns of taller bands may share tiles, which puts more cells on their bit lines.
+        cells_per_column: most weights that a bit line may have; None = as many as it has word lines.
 
     Raises:
         ValueError: if the shapes do not fit together, or a weight lies outside its group's block.
     """
-    return len(tile_lines(mask, array_shape, groups, fragment, gather))
+    return len(tile_lines(mask, array_shape, groups, fragment, cells_per_column))
 
 
 def tile_lines(
@@ -56,14 +56,14 @@ def tile_lines(
     array_shape: tuple[int, int],
     groups: int = 1,
     fragment: int = 1,
-    gather: bool = True,
+    cells_per_column: int | None = None,
 ) -> list[Lines]:
     """Return the matrix rows and columns of every tile; arguments and errors as in :func:`tile_count`."""
     used = _checked(mask, array_shape, groups, fragment)
     return [
         lines
         for rows, cols in _bundles(used, array_shape, groups)
-        for lines in _cut(used, rows, cols, array_shape, fragment, gather)
+        for lines in _cut(used, rows, cols, array_shape, fragment, cells_per_column)
     ]
 
 
@@ -95,7 +95,7 @@ def form_tiles(
     array_shape: tuple[int, int],
     groups: int = 1,
     fragment: int = 1,
-    gather: bool = True,
+    cells_per_column: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cut a matrix of signed weight codes into tiles.
 
@@ -104,7 +104,7 @@ def form_tiles(
         array_shape: word lines and bit lines of one array.
         groups: groups of the convolution (1 for a linear layer).
         fragment: rows that stay together, as in :func:`tile_count`.
-        gather: as in :func:`tile_count`.
+        cells_per_column: as in :func:`tile_count`.
 
     Returns:
         Signed weight codes int8 ``[tiles, *array_shape]``, matrix row of each word line int32
@@ -117,7 +117,7 @@ def form_tiles(
     """
     if codes.dtype != torch.int8:
         raise TypeError(f"weight codes must be int8, not {codes.dtype}")
-    tiles = tile_lines(codes, array_shape, groups, fragment, gather)
+    tiles = tile_lines(codes, array_shape, groups, fragment, cells_per_column)
     signed = codes.numpy(force=True)
     blocks = np.zeros((len(tiles), *array_shape), dtype=np.int8)
     row_index = np.full((len(tiles), array_shape[0]), UNUSED_LINE, dtype=np.int32)
@@ -196,12 +196,12 @@ def _cut(
     cols: np.ndarray,
     array_shape: tuple[int, int],
     fragment: int,
-    gather: bool,
+    cells_per_column: int | None,
 ) -> Iterator[Lines]:
     """Yield the tiles of one matrix without empty lines (steps 3 and 4), fragments of rows in one piece."""
     starts = np.arange(0, len(rows), fragment)
     needed = np.logical_or.reduceat(used[np.ix_(rows, cols)], starts, axis=0)
     fragments = np.split(rows, starts[1:])
     fitting = array_shape[0] // fragment, array_shape[1]
-    for tile_fragments, tile_cols in pack(needed, rows[starts], array_shape[0], fitting, gather):
+    for tile_fragments, tile_cols in pack(needed, rows[starts], array_shape[0], fitting, cells_per_column):
         yield np.concatenate([fragments[number] for number in tile_fragments]), cols[tile_cols]

@@ -131,12 +131,7 @@ class SegmentShapes:
     height: int
 
     def project(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Give each segment the shape that keeps most of it; again as long as rows become empty."""
-        while not torch.equal(kept := self._shaped(matrix), matrix):
-            matrix = kept
-        return matrix
-
-    def _shaped(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Give each segment the shape that keeps most of it."""
         used = matrix.any(1)
         parts = [part * self._support(part.square()) for part in matrix[used].split(self.height)]
         result = torch.zeros_like(matrix)

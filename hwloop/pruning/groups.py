@@ -4,8 +4,8 @@ A group is what hardware saves when it is gone: a filter, a word line, an array,
 projection onto such a set is the Euclidean one: of the groups that share a budget, those of largest 2-norm
 stay. Matrices are in GEMM form, ``[rows, cols]`` (see :mod:`hwloop.networks`).
 
-Sets that have to do with arrays lie on the grid over the matrix without its zero rows and columns, as the
-mapping lays it: a block of the full matrix that lost lines to other sets would leave an array half empty.
+Sets that have to do with arrays lie on the grid over the matrix without the rows and columns that are zero
+already: a block of the full matrix that lost lines to coarser sets would leave an array half empty.
 """
 
 from __future__ import annotations
@@ -69,13 +69,8 @@ class GridGroups(Groups):
         inner = self.split(int(rows.sum()), int(cols.sum()))
         groups = torch.zeros(matrix.shape, dtype=torch.int64, device=matrix.device)
         groups[rows.nonzero(), cols.nonzero()[:, 0]] = inner.groups.to(matrix.device)
-        return Partition(groups, inner.budgets.to(matrix.device))
-
-    def project(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Keep the groups of largest norm; again as long as lines that became empty move the grid."""
-        while matrix.any() and not torch.equal(kept := super().project(matrix), matrix):
-            matrix = kept
-        return matrix
+        budgets = inner.budgets if len(inner.budgets) else torch.zeros(1, dtype=torch.int64)
+        return Partition(groups, budgets.to(matrix.device))
 
 
 class Weights(Groups):
@@ -123,6 +118,12 @@ class Blocks(GridGroups):
     def split(self, rows: int, cols: int) -> Partition:
         """Every array is a group."""
         return _one_budget(_blocks(rows, cols, self.rows, self.cols))
+
+    def project(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Keep the groups of largest norm; again as long as lines that became empty move the grid."""
+        while matrix.any() and not torch.equal(kept := super().project(matrix), matrix):
+            matrix = kept
+        return matrix
 
 
 @dataclass(frozen=True)

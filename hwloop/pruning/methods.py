@@ -74,7 +74,7 @@ class Method:
         progressive: whether the share is approached round by round.
         reorders: whether inputs of little weight are put into the same groups of word lines.
         ternary: whether cells have one level.
-        gathers: whether sparse columns of several arrays may be put on one bit line's height.
+        sparse_columns: whether the mapping must keep to the weights that a bit line was left.
         polarised: whether weights of a fragment share their sign, so that one array holds both.
     """
 
@@ -85,7 +85,7 @@ class Method:
     progressive: bool = False
     reorders: bool = False
     ternary: bool = False
-    gathers: bool = True
+    sparse_columns: bool = False
     polarised: bool = False
 
 
@@ -171,7 +171,7 @@ METHODS: dict[MethodName, Method] = {
         progressive=True,
     ),
     "tinyadc": Method(
-        "column-proportional after structured pruning, by ADMM", "admm", _with_columns, gathers=False
+        "column-proportional after structured pruning, by ADMM", "admm", _with_columns, sparse_columns=True
     ),
     "forms": Method(
         "one sign per fragment after structured pruning, by ADMM", "admm", _with_fragments, polarised=True

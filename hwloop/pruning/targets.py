@@ -91,6 +91,7 @@ class Shares:
         self._layers: dict[str, CrossbarLayer] = crossbar_layers(net)
         self._shapes, self._method = shapes(net, array), METHODS[choice.method]
         self.free = [name for name in self._layers if name not in choice.keep]
+        self._cells_per_column = choice.per_column if self._method.sparse_columns else None
         self._cuts: dict[tuple[str, int], torch.Tensor] = {}
 
     @property
@@ -152,7 +153,7 @@ class Shares:
                 mask,
                 self._shapes[name].array,
                 getattr(self._layers[name], "groups", 1),
-                gather=self._method.gathers,
+                cells_per_column=self._cells_per_column,
             )
             for name, mask in masks.items()
         )

@@ -92,7 +92,8 @@ def test_killed_and_started_again_it_gives_the_same_figures(
 ) -> None:
     out = tmp_path / "run"
     stations = out / "stations"
-    for seen in (stations / "prune" / "admm-round-1.safetensors", stations / "evaluate_before" / "instances.json"):
+    pruning, evaluating = "prune/admm-round-1.safetensors", "evaluate_before/instances.json"
+    for seen in (stations / pruning, stations / evaluating):
         kill_when(seen.exists, "run", tiny_recipe, "--out", out)
         for path in out.rglob("maps.h5"):
             assert validate_map(path) == []
