@@ -111,6 +111,13 @@ class Keep(_Section):
         return self
 
 
+class Wires(_Section):
+    """Shares of the wires into block rows and out of block columns that stay."""
+
+    rows: float = Field(default=1.0, gt=0, le=1)
+    cols: float = Field(default=1.0, gt=0, le=1)
+
+
 MethodName = Literal[
     "group-scissor",
     "crossbar-aware",
@@ -147,6 +154,8 @@ class Prune(_Section):
         clip: groups above this part of their layer's mean norm lose nothing (weight penalty clipping).
         grain: what crossbar-aware pruning drops: columns within arrays, or whole arrays.
         projection: how it chooses gates: drawn from a pool that shrinks, drawn from all, or the largest.
+        connections: of Group Scissor: for matrices larger than an array, such as ``fc1.u``, what share of
+            the wires of block rows and of block columns stays; if none is given, group lasso decides.
         rank_error: largest relative error of clipped ranks, in layers without ``keep.rank``; None = none.
         rank_by: whether the error counts in the first factor (PCA) or in the product of both (SVD).
         per_column: TinyADC's weights on each bit line of an array.
@@ -173,6 +182,7 @@ class Prune(_Section):
     clip: float = Field(default=0.5, gt=0)
     grain: Literal["column", "crossbar"] = "column"
     projection: Literal["pool", "draw", "largest"] = "pool"
+    connections: dict[str, Wires] = Field(default_factory=dict)
     rank_error: float | None = Field(default=None, ge=0, lt=1)
     rank_by: Literal["factor", "product"] = "factor"
     per_column: int = Field(default=8, ge=1)

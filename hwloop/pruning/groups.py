@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -180,6 +180,24 @@ class BlockCols(GridGroups):
     def split(self, rows: int, cols: int) -> Partition:
         """A column of a block is a group; a block has its own budget."""
         return _lines_of_blocks(rows, cols, self.rows, self.cols, self.rows, 1)
+
+
+@dataclass(frozen=True)
+class Connections(Groups):
+    """Matrices with at most ``keep`` row pieces, or column pieces, that are not zero, over all blocks.
+
+    A piece is what a row (``along`` "rows") or a column has in one block of ``rows`` × ``cols``; without it
+    the wire into or out of the block is not needed (Group Scissor, DAC 2017).
+    """
+
+    rows: int
+    cols: int
+    along: Literal["rows", "cols"]
+
+    def split(self, rows: int, cols: int) -> Partition:
+        """Every piece is a group."""
+        height, width = (1, self.cols) if self.along == "rows" else (self.rows, 1)
+        return _one_budget(_blocks(rows, cols, height, width))
 
 
 def largest(energy: torch.Tensor, budgets: torch.Tensor, keep: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from hwloop.pruning.admm import admm
 from hwloop.pruning.constraints import Intersection
 from hwloop.pruning.course import Course, Sets, project
 from hwloop.pruning.gates import gated
-from hwloop.pruning.groups import BlockCols, BlockRows, Groups
+from hwloop.pruning.groups import Connections, Groups
 from hwloop.pruning.lasso import group_lasso
 from hwloop.pruning.masks import Masks, apply_masks, full_masks, keep_signs, without_unused_paths
 from hwloop.pruning.methods import METHODS, Method, Shape, constraint_set, counts, shapes
@@ -267,15 +268,39 @@ def _scissor(
         if choice.rank_error is not None:
             clipped.clip(choice.rank_error, choice.rank_by)
     ranks = factored.ranks | (clipped.ranks if choice.rank_error is not None else {})
-    array = next(iter(every.values())).array
-    blocks = {name: scissor_block(matrix.shape, array) for name, matrix in course.matrices.items()}
-    large = {
-        name: [BlockRows(rows, rows, cols), BlockCols(cols, rows, cols)]
-        for name, (rows, cols) in blocks.items()
-        if (rows, cols) != course.matrices[name].shape
-    }
-    group_lasso(course, large, choice, "lasso", choice.rounds - clip_rounds)
+    _delete_connections(course, next(iter(every.values())).array, choice, choice.rounds - clip_rounds)
     return ranks
+
+
+def _delete_connections(course: Course, array: tuple[int, int], choice: Prune, rounds: int) -> None:
+    """Take wires from matrices larger than an array: as many as asked for by ADMM, others by group lasso."""
+    matrices = course.matrices
+    blocks = {name: scissor_block(matrix.shape, array) for name, matrix in matrices.items()}
+    large = {name: block for name, block in blocks.items() if block != tuple(matrices[name].shape)}
+    unknown = sorted(choice.connections.keys() - large.keys())
+    if unknown:
+        raise PruningError(
+            f"prune.connections.{unknown[0]}: no matrix larger than an array; there are {', '.join(large)}"
+        )
+    if not choice.connections:
+        kinds = {
+            name: [Connections(0, *block, "rows"), Connections(0, *block, "cols")]
+            for name, block in large.items()
+        }
+        group_lasso(course, kinds, choice, "lasso", rounds)
+        return
+    sets = {}
+    for name, wires in choice.connections.items():
+        (height, width), (rows, cols) = large[name], matrices[name].shape
+        row_pieces, col_pieces = rows * (cols // width), cols * (rows // height)
+        sets[name] = Intersection(
+            (
+                Connections(math.ceil(wires.cols * col_pieces), *large[name], "cols"),
+                Connections(math.ceil(wires.rows * row_pieces), *large[name], "rows"),
+            )
+        )
+    admm(course, lambda _: sets, choice.model_copy(update={"rounds": rounds}))
+    course.replace(project(course.net, course.matrices, sets, course.image_shape))
 
 
 def _retrain(course: Course, masks: Masks, method: Method, choice: Prune, rounds: int) -> None:
