@@ -26,7 +26,7 @@ from hwloop.line.sizes import sizes
 from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.networks import build_network, load_weights, save_weights, with_ranks
 from hwloop.progress import Progress
-from hwloop.pruning import prune_to_target
+from hwloop.pruning import Circuit, prune_to_target
 from hwloop.quantization import quantize_and_tune
 from hwloop.recipe import Recipe
 from hwloop.training import EpochRecord, accuracy, fit
@@ -126,6 +126,7 @@ def prune(run: Run) -> Result:
         seed=run.recipe.seed,
         shift=run.recipe.data.shift,
         dense_epochs=run.recipe.train.epochs,
+        circuit=Circuit(run.inputs.wires, run.inputs.card.g_max.value),
         checkpoint=run.folder.station("prune"),
         progress=run.progress.update,
     )

@@ -1,5 +1,7 @@
 """Pruning: constraint sets with their projections, optimisers that drive weights into them, and methods."""
 
+from .circuit import Circuit as Circuit
+from .circuit import IrDrop as IrDrop
 from .clear import clear_dead as clear_dead
 from .compact import compact as compact
 from .constraints import Above as Above

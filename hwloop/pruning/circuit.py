@@ -1,23 +1,31 @@
 """Pruning that sees the circuit: what wires take of the currents of arrays is part of what is learned.
 
-A weight of magnitude ``w`` is programmed as ``w / w_max * g_max`` siemens, on the arrays of the dense layer's grid.
-The penalty is the squared loss of effective conductance over the squared conductances, by the exact solver and its
-adjoint; training then keeps large conductances from sharing lines. Each step looks at a few arrays, drawn by chance.
+A weight of magnitude ``w`` is programmed as ``w / w_max * g_max`` siemens, on the tiles of the pruned layer.
+The penalty is the squared loss of effective conductance over the squared conductances, by the exact solver and
+its adjoint; training then keeps large conductances from sharing lines. Each step looks at a few tiles, drawn
+by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from device_models.crossbar import Wires, effective_conductance
-from device_models.random import torch_stream
 from hwloop.mapping.tiles import tile_lines
 from hwloop.networks import crossbar_layers, to_matrix
 
 ARRAYS_PER_STEP = 2
+
+
+class Circuit(NamedTuple):
+    """What the penalty must know of the arrays: wires, and the conductance of a layer's largest weight."""
+
+    wires: Wires
+    g_max: float
 
 
 class IrDrop:
@@ -27,10 +35,9 @@ class IrDrop:
         net: the network; its weights are looked at each time.
         masks: bool ``[rows, cols]`` for each crossbar layer.
         wires: wire figures of every array.
-        array: word lines and bit lines of one array.
         g_max: conductance of the largest weight of a layer, in siemens.
+        array: word lines and bit lines of one array.
         strength: by which the penalty is multiplied.
-        seed: of the draws.
     """
 
     def __init__(
@@ -38,10 +45,9 @@ class IrDrop:
         net: nn.Module,
         masks: Mapping[str, torch.Tensor],
         wires: Wires,
-        array: tuple[int, int],
         g_max: float,
+        array: tuple[int, int],
         strength: float,
-        seed: int,
     ) -> None:
         self._layers, self._wires, self._g_max, self._strength = crossbar_layers(net), wires, g_max, strength
         self._tiles = [
@@ -49,11 +55,11 @@ class IrDrop:
             for name, mask in masks.items()
             for rows, cols in tile_lines(mask, array, getattr(self._layers[name], "groups", 1))
         ]
-        self._draws = torch_stream(seed, "ir drop")
 
     def __call__(self) -> torch.Tensor:
         """Return the penalty over a few arrays; differentiable in the weights."""
-        chosen = torch.randint(len(self._tiles), (ARRAYS_PER_STEP,), generator=self._draws)
+        # Of torch's own generator, which training seeds anew for each epoch.
+        chosen = torch.randint(len(self._tiles), (ARRAYS_PER_STEP,))
         return self._strength * torch.stack([self.of_tile(int(number)) for number in chosen]).mean()
 
     @property

@@ -16,6 +16,7 @@ from hwloop.cost import scissor_block
 from hwloop.datasets import Dataset
 from hwloop.networks import crossbar_layers, from_matrix, to_matrix
 from hwloop.pruning.admm import admm
+from hwloop.pruning.circuit import Circuit, IrDrop
 from hwloop.pruning.constraints import Intersection
 from hwloop.pruning.course import Course, Sets, project
 from hwloop.pruning.gates import gated
@@ -66,6 +67,7 @@ def prune(
     shift: int = 0,
     array_shape: tuple[int, int] = (64, 64),
     dense_epochs: int = 0,
+    circuit: Circuit | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Pruned:
@@ -83,6 +85,7 @@ def prune(
         shift: random shift of training images in pixels.
         array_shape: word lines and bit lines of one array.
         dense_epochs: that ``net`` was trained for.
+        circuit: wires and cells of the arrays; needed where ``choice.ir_drop`` is above 0.
         checkpoint: folder for checkpoints; a second call with the same arguments goes on where the first was
             cut off, and gives the same weights.
         progress: called with the fraction done and a few words.
@@ -130,7 +133,10 @@ def prune(
             raise PruningError(
                 f"{name}: no weight is left; let prune.keep keep more of it or of its neighbours"
             )
-    _retrain(course, masks, method, choice, rounds)
+    penalty = None
+    if choice.ir_drop and circuit is not None:
+        penalty = IrDrop(net, masks, *circuit, array_shape, choice.ir_drop)
+    _retrain(course, masks, method, choice, rounds, penalty)
     return Pruned(net, ranks, masks, keep, course.records)
 
 
@@ -303,7 +309,9 @@ def _delete_connections(course: Course, array: tuple[int, int], choice: Prune, r
     course.replace(project(course.net, course.matrices, sets, course.image_shape))
 
 
-def _retrain(course: Course, masks: Masks, method: Method, choice: Prune, rounds: int) -> None:
+def _retrain(
+    course: Course, masks: Masks, method: Method, choice: Prune, rounds: int, penalty: IrDrop | None
+) -> None:
     """Train what is left while pruned weights stay zero, and weights of polarised arrays keep their sign."""
     apply_masks(course.net, masks)
     held = [layer.weight for layer in crossbar_layers(course.net).values()] if method.polarised else []
@@ -318,5 +326,6 @@ def _retrain(course: Course, masks: Masks, method: Method, choice: Prune, rounds
         choice.retrain_epochs + (rounds if not course.records else 0),
         choice.retrain_learning_rate,
         schedule=one_cycle,
+        regulariser=penalty,
         after_step=after_step,
     )

@@ -43,7 +43,7 @@ def prune_to_target(
         seed: seed of the run.
         checkpoint: folder for checkpoints.
         progress: called with the fraction done and a few words.
-        training: ``batch``, ``shift`` and ``dense_epochs`` of :func:`hwloop.pruning.prune`.
+        training: ``batch``, ``shift``, ``dense_epochs`` and ``circuit`` of :func:`hwloop.pruning.prune`.
 
     Returns:
         The pruned network, and what was reached: for an accuracy target the ``validation_loss_points``.
