@@ -1,8 +1,8 @@
 """Pruning that sees the circuit: what wires take of the currents of arrays is part of what is learned.
 
 A weight of magnitude ``w`` is programmed as ``w / w_max * g_max`` siemens, on the tiles of the pruned layer.
-The penalty is the squared loss of effective conductance over the squared conductances, by the exact solver and
-its adjoint; training then keeps large conductances from sharing lines. Each step looks at a few tiles, drawn
+The penalty is the squared loss of effective conductance over the squared conductances, by the exact solver
+and its adjoint; training then keeps large conductances from sharing lines. Each step looks at a few tiles, drawn
 by chance.
 """
 

@@ -53,7 +53,8 @@ def test_a_factored_network_goes_through_the_whole_line(tmp_path):
     summary = json.loads(result.stdout)
     assert list(summary["layers"]) == ["conv", "fc1.u", "fc1.v", "fc2"]
     assert summary["compression"]["weights_dense"] == 72 + 72 * 32 + 320
-    arguments = ("--recipe", recipe, "--backend", "ideal", "--images", 50, "--json")
+    arguments = ("--recipe", recipe, "--network", f"{NETWORK}[fc1=6]", "--backend", "ideal",
+                 "--images", 50, "--json")  # fmt: skip
     result = run("simulate", tmp_path / "run" / "maps.h5", *arguments)
     assert result.exit_code == 0, result.output
 
