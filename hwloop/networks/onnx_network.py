@@ -45,6 +45,26 @@ class Add(nn.Module):
         return first + second
 
 
+class WithConstant(nn.Module):
+    """A value plus, minus, times or over a constant, which digital logic keeps.
+
+    Args:
+        operator: ``Add``, ``Sub``, ``Mul`` or ``Div``.
+        constant: broadcast to the value.
+    """
+
+    constant: torch.Tensor
+
+    def __init__(self, operator: str, constant: torch.Tensor) -> None:
+        super().__init__()
+        self._function = _ARITHMETIC[operator]
+        self.register_buffer("constant", constant)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the result."""
+        return self._function(x, self.constant)
+
+
 class OnnxNetwork(nn.Module):
     """Modules in the order of a graph, each a child by its node's name.
 
@@ -77,7 +97,8 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     """Return the network of an ONNX file, with its weights.
 
     Operators: Conv (two dimensions), Gemm, MatMul (and an Add of a bias after it), BatchNormalization, Relu,
-    MaxPool, AveragePool, GlobalAveragePool, Add, Flatten, Reshape to two dimensions, Dropout and Identity.
+    MaxPool, AveragePool, GlobalAveragePool, Add, Flatten, Reshape to two dimensions, Dropout, Identity, and
+    Add, Sub, Mul and Div with a constant.
 
     Raises:
         NetworkError: naming the file, the node and what is not supported, or if the package onnx is missing.
@@ -147,7 +168,10 @@ class _Builder:
             given = {entry.name: entry for entry in node.attribute}
             if set(given) != {"value"}:
                 raise NetworkError(f"{_title(node)}: only constants that are tensors are read")
-            self._constants[node.output[0]] = given["value"].t
+            self._constants[node.output[0] if node.output else ""] = given["value"].t
+            return
+        if node.op_type == "Identity" and node.output and node.input and node.input[0] in self._constants:
+            self._constants[node.output[0]] = self._constants[node.input[0]]
             return
         values = [name for name in node.input if name and name not in self._constants]
         if unknown := [name for name in values if name not in same]:
@@ -158,14 +182,15 @@ class _Builder:
         if node.op_type in ("Identity", "Dropout"):
             same[output] = taken[0]
             return
-        if node.op_type == "Add" and len(values) == 1:
-            self._add_bias(node, values[0], taken[0])
+        if node.op_type == "Add" and self._add_bias(node, values[0], taken[0]):
             same[output] = taken[0]
             return
         make = _OPERATORS.get(node.op_type)
+        if node.op_type in _ARITHMETIC and len(values) == 1:
+            make = _with_constant
         if make is None:
             raise NetworkError(f"{_title(node)}: is not supported; known are {', '.join(sorted(_OPERATORS))}")
-        if len(taken) != (2 if node.op_type == "Add" else 1):
+        if len(taken) != (2 if make is _OPERATORS["Add"] else 1):
             raise NetworkError(f"{_title(node)}: takes {len(taken)} values")
         module, rank = make(_Node(node, self._constants), self._ranks[taken[0]])
         if node.op_type == "MatMul" and isinstance(module, nn.Linear):
@@ -175,13 +200,14 @@ class _Builder:
         self._steps.append(Step(name, taken, output))
         self._ranks[output], same[output] = rank, output
 
-    def _add_bias(self, node: NodeProto, value: str, product: str) -> None:
-        """Give the linear layer that makes a value its bias."""
+    def _add_bias(self, node: NodeProto, value: str, product: str) -> bool:
+        """Give the linear layer that makes a value its bias, if that is what a node adds."""
         layer = self._products.get(product)
-        constant = next(name for name in node.input if name in self._constants)
-        if layer is None or layer.bias is not None or self._uses[value] != 1:
-            raise NetworkError(f"{_title(node)}: adds a constant to what is no matrix product")
-        layer.bias = nn.Parameter(_floats(self._constants[constant]).reshape(layer.out_features))
+        constants = [name for name in node.input if name in self._constants]
+        if layer is None or layer.bias is not None or self._uses[value] != 1 or len(constants) != 1:
+            return False
+        layer.bias = nn.Parameter(_floats(self._constants[constants[0]]).reshape(layer.out_features))
+        return True
 
     def _name(self, node: NodeProto) -> str:
         """Return a name for a node's module that no other has and that is no path."""
@@ -200,6 +226,15 @@ class _Node:
     def __init__(self, node: NodeProto, constants: Mapping[str, TensorProto]) -> None:
         self.title, self._node, self._constants = _title(node), node, constants
         self._attributes = {entry.name: entry for entry in node.attribute}
+
+    @property
+    def operator(self) -> str:
+        """Name of the operator."""
+        return str(self._node.op_type)
+
+    def is_constant(self, place: int) -> bool:
+        """Whether an input is a constant."""
+        return self._tensor(place) is not None
 
     def constant(self, place: int) -> torch.Tensor:
         """Return a constant input as float32."""
@@ -372,6 +407,18 @@ def _plain(kind: Callable[[], nn.Module]) -> Callable[[_Node, int], tuple[nn.Mod
     return make
 
 
+def _with_constant(node: _Node, rank: int) -> tuple[nn.Module, int]:
+    operator = node.operator
+    places = [place for place in (0, 1) if node.is_constant(place)]
+    if operator in ("Sub", "Div") and places != [1]:
+        raise NetworkError(f"{node.title}: only a constant that is taken off or divided by is supported")
+    constant = node.constant(places[0])
+    node.no_more()
+    if constant.ndim > rank:
+        raise NetworkError(f"{node.title}: its constant has more dimensions than its value")
+    return WithConstant(operator, constant), rank
+
+
 def _flatten(node: _Node, rank: int) -> tuple[nn.Module, int]:  # noqa: ARG001 - one of the operators
     if node.number("axis", 1) != 1:
         raise NetworkError(f"{node.title}: only axis 1 is supported")
@@ -394,6 +441,7 @@ def _shown(text: str) -> str:
     return ascii(text)[1:-1][:80]
 
 
+_ARITHMETIC = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div}
 _OPERATORS: Mapping[str, Callable[[_Node, int], tuple[nn.Module, int]]] = {
     "Add": _plain(Add),
     "AveragePool": _pool(nn.AvgPool2d),

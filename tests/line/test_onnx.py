@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from hwloop.line import RunError, RunFolder
 from hwloop.networks import NetworkError, build_network, crossbar_layers, load_onnx
+from hwloop.recipe import Recipe
 
 onnx = pytest.importorskip("onnx", reason="reading ONNX files needs the extra interchange")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - after the skip
@@ -175,3 +177,27 @@ def test_what_is_no_onnx_file_is_said(tmp_path: Path) -> None:
     for name, message in [("text.onnx", "not an ONNX file"), ("none.onnx", "cannot be read")]:
         with pytest.raises(NetworkError, match=message):
             build_network(str(tmp_path / name))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("factory", "shape"), [("lenet", (1, 28, 28)), ("resnet20", (3, 32, 32))])
+def test_what_torch_exports_comes_back(tmp_path: Path, factory: str, shape: tuple[int, ...]) -> None:
+    net = build_network(f"hwloop.networks:{factory}", 1).eval()
+    path, x = tmp_path / "net.onnx", torch.randn(3, *shape)
+    torch.onnx.export(net, (x[:1],), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "n"}})
+    found = build_network(str(path)).eval()
+    with torch.no_grad():
+        assert torch.allclose(found(x), net(x), atol=1e-5)
+    assert len(crossbar_layers(found)) == len(crossbar_layers(net))
+
+
+def test_a_run_belongs_to_the_file_of_its_network(tmp_path: Path) -> None:
+    path = saved(model_of(torch_network()), tmp_path)
+    recipe = Recipe.model_validate({"network": {"factory": str(path)}, "train": {"epochs": 0}})
+    RunFolder.create(tmp_path / "run", recipe)
+    RunFolder.create(tmp_path / "run", recipe)
+    model = model_of(torch_network())
+    model.graph.node[0].name = "other"
+    saved(model, tmp_path)
+    with pytest.raises(RunError, match=r"net.onnx"):
+        RunFolder.create(tmp_path / "run", recipe)
