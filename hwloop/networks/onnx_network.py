@@ -441,7 +441,12 @@ def _shown(text: str) -> str:
     return ascii(text)[1:-1][:80]
 
 
-_ARITHMETIC = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div}
+_ARITHMETIC: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": torch.div,
+}
 _OPERATORS: Mapping[str, Callable[[_Node, int], tuple[nn.Module, int]]] = {
     "Add": _plain(Add),
     "AveragePool": _pool(nn.AvgPool2d),
