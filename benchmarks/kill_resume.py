@@ -2,11 +2,11 @@
 
     python benchmarks/kill_resume.py [--kills 100] [--seed 1] [--out docs/results/kill-resume.md]
 
-Each of ``run``, ``prune``, ``retrain``, ``sweep``, ``calibrate`` and ``verify`` goes through once undisturbed, on
-digits and a network that take seconds. Then each is started in a folder of its own and ended by SIGKILL after
-a time drawn evenly from 0 to as long as it took; what has ended by then is drawn again. Every conductance map
-and JSON file that is then there is checked, the command is resumed, and its figures, weights, masks, codes and
-conductances are held against those of the undisturbed one, bit for bit.
+Each of ``run``, ``prune``, ``retrain``, ``sweep``, ``calibrate`` and ``verify`` goes through once undisturbed,
+on digits and a network that take seconds. Then each is started in a folder of its own and ended by SIGKILL
+after a time drawn evenly from 0 to as long as it took; what has ended by then is drawn again. Every file that
+is then there is checked, the command is resumed, and its figures, weights, masks, codes and conductances are
+held against those of the undisturbed one, bit for bit.
 """
 
 from __future__ import annotations
@@ -69,7 +69,12 @@ class Command:
         ]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-m", "hwloop", *given],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def finish(self, folder: Path, *more: str) -> Any:
@@ -262,36 +267,35 @@ def main() -> None:
             else:
                 missed += 1
             shutil.rmtree(folder)
-    text = report(tried, missed)
-    console.print(text, markup=False, soft_wrap=True)
-    if given.out is not None:
-        given.out.write_text(text, "utf-8")
+            if given.out is not None:
+                given.out.write_text(report(tried, missed), "utf-8")
+    console.print(report(tried, missed), markup=False, soft_wrap=True)
 
 
 def report(tried: list[Command], missed: int) -> str:
     """Return the table as Markdown."""
     kills = sum(len(command.moments) for command in tried)
-    lines = [
-        "# Commands that were killed and resumed",
-        "",
-        f"`python benchmarks/kill_resume.py --kills {kills}`, as it wrote it: {kills} SIGKILLs at moments drawn",
-        "evenly over the time that the command takes undisturbed, each followed by a resumption. Same: every figure,",
-        "weight, mask, code, conductance, row of a table and card is that of the undisturbed command, bit for bit, and",
-        f"nothing half-written is left. {missed} draws came after the command's end, and were drawn again.",
-        "",
-        "| command | s undisturbed | kills | from … to (% of that time) | before its folder was there | files damaged by a kill | same after resuming |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for command in tried:
-        if command.moments:
-            lines.append(
-                f"| `{command.name}` | {command.seconds:.1f} | {len(command.moments)} "
-                f"| {100 * min(command.moments):.0f} … {100 * max(command.moments):.0f} "
-                f"| {command.nothing_yet} | {command.bad_files} | {command.same} |"
-            )
     same, bad = sum(command.same for command in tried), sum(command.bad_files for command in tried)
     early = sum(command.nothing_yet for command in tried)
-    return "\n".join([*lines, f"| all | | {kills} | | {early} | {bad} | {same} |"]) + "\n"
+    rows = [
+        f"| `{command.name}` | {command.seconds:.1f} | {len(command.moments)} "
+        f"| {100 * min(command.moments):.0f} to {100 * max(command.moments):.0f} "
+        f"| {command.nothing_yet} | {command.bad_files} | {command.same} |"
+        for command in tried
+        if command.moments
+    ]
+    return f"""# Commands that were killed and resumed
+
+As `python benchmarks/kill_resume.py --kills {kills}` wrote it: {kills} SIGKILLs at moments drawn evenly over the time that a command
+takes undisturbed, each followed by a resumption. Same: every figure, weight, mask, code, conductance, row of a
+table and card is that of the undisturbed command, bit for bit, and nothing half-written is left. {missed} draws came
+after the command had ended, and were drawn again.
+
+| command | s undisturbed | kills | at % of that time | before its folder was there | files damaged | same |
+|---|--:|--:|--:|--:|--:|--:|
+{chr(10).join(rows)}
+| all | | {kills} | | {early} | {bad} | {same} |
+"""
 
 
 if __name__ == "__main__":
