@@ -2,7 +2,7 @@
 
     python benchmarks/kill_resume.py [--kills 100] [--seed 1] [--out docs/results/kill-resume.md]
 
-Each of ``run``, ``prune``, ``retrain``, ``sweep``, ``calibrate`` and ``verify`` goes through once undisturbed,
+``run``, ``prune``, ``retrain``, ``sweep``, ``calibrate`` and ``verify`` each go through once undisturbed,
 on digits and a network that take seconds. Then each is started in a folder of its own and ended by SIGKILL
 after a time drawn evenly from 0 to as long as it took; what has ended by then is drawn again. Every file that
 is then there is checked, the command is resumed, and its figures, weights, masks, codes and conductances are
@@ -58,15 +58,7 @@ class Command:
 
     def start(self, folder: Path, *more: str) -> subprocess.Popen[str]:
         """Start the command."""
-        words = [
-            sys.executable,
-            "-m",
-            "hwloop",
-            *map(str, self.arguments(folder)),
-            "--quiet",
-            "--json",
-            *more,
-        ]
+        given = [*map(str, self.arguments(folder)), "--quiet", "--json", *more]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             [sys.executable, "-m", "hwloop", *given],
@@ -286,10 +278,10 @@ def report(tried: list[Command], missed: int) -> str:
     ]
     return f"""# Commands that were killed and resumed
 
-As `python benchmarks/kill_resume.py --kills {kills}` wrote it: {kills} SIGKILLs at moments drawn evenly over the time that a command
-takes undisturbed, each followed by a resumption. Same: every figure, weight, mask, code, conductance, row of a
-table and card is that of the undisturbed command, bit for bit, and nothing half-written is left. {missed} draws came
-after the command had ended, and were drawn again.
+As `python benchmarks/kill_resume.py --kills {kills}` wrote it: {kills} SIGKILLs at moments drawn
+evenly over the time that a command takes undisturbed, each followed by a resumption. Same: every figure,
+weight, mask, code, conductance, row of a table and card is that of the undisturbed command, bit for bit,
+and nothing half-written is left. {missed} draws came after the command had ended, and were drawn again.
 
 | command | s undisturbed | kills | at % of that time | before its folder was there | files damaged | same |
 |---|--:|--:|--:|--:|--:|--:|
