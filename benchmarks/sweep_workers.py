@@ -1,10 +1,10 @@
 """A SPICE Monte Carlo on Dask: two workers of this machine against one, in one run.
 
-    python benchmarks/sweep_workers.py [--instances 6] [--tiles 2] [--rounds 2] [--out docs/results/sweep-workers.md]
+    python benchmarks/sweep_workers.py [--instances 6] [--tiles 2] [--rounds 2] [--out PAGE.md]
 
 LeNet with random weights on 64 x 64 arrays: sampled tiles of freshly programmed device instances go through
-ngspice, and each instance classifies 100 images. Timed is the sweep from its first task to its last result, on
-workers that have started and imported hwloop; one worker and two take turns, each in a folder of its own.
+ngspice. Timed is the sweep from its first task to its last result, on workers that have started and imported
+hwloop; one worker and two take turns, each in a folder of its own.
 """
 
 from __future__ import annotations
@@ -59,23 +59,25 @@ def main() -> None:
         }
     )
     times: dict[int, list[float]] = {1: [], 2: []}
-    first = None
+    first, loads = None, []
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(given.rounds):
             for workers, seconds in times.items():
-                load = os.getloadavg()[0]
+                loads.append(os.getloadavg()[0])
                 took, rows = timed(recipe, workers, Path(scratch) / f"{number}-{workers}")
                 seconds.append(took)
                 first = first or rows
                 if rows != first:
                     raise SystemExit("another number of workers gave other results")
-                Console().print(f"{workers} workers: {took:.1f} s, {len(rows)} rows, load before {load:.1f}")
+                Console().print(f"{workers} workers: {took:.1f} s, {len(rows)} rows")
     ratio = statistics.median(times[1]) / statistics.median(times[2])
     text = f"""# A SPICE Monte Carlo on two workers and on one
 
-As `python benchmarks/sweep_workers.py --instances {given.instances} --tiles {given.tiles} --rounds {given.rounds}` wrote it, on
-{os.cpu_count()} cores ({platform.machine()}): {given.instances} device instances of LeNet, {given.tiles} tiles of 64 × 64 of each
-in both polarities through ngspice, and 100 images classified by each. The rows of all runs are the same.
+As `python benchmarks/sweep_workers.py --instances {given.instances} --tiles {given.tiles}
+--rounds {given.rounds}` wrote it, on {os.cpu_count()} cores ({platform.machine()}):
+{given.instances} device instances of LeNet, {given.tiles} tiles of 64 × 64 of each in both
+polarities through ngspice. The rows of all runs are the same. Load before the runs:
+{", ".join(f"{load:.1f}" for load in loads)}.
 
 | workers | s, run by run |
 |--:|---|

@@ -138,9 +138,30 @@ def retrain(
     _show_station(run, "evaluate_after", as_json)
 
 
-def report(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Write summary.json and report.html of a run anew."""
-    _report(run, as_json)
+def report(
+    run: RunArgument,
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="OTHER", help="Another run, to put beside the first.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Page of two runs to write.", show_default=True)] = Path(
+        "side-by-side.html"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Write summary.json and report.html of a run anew, or with OTHER a page with both side by side."""
+    if other is None:
+        _report(run, as_json)
+        return
+    from hwloop.report import read_summary, write_side_by_side
+
+    names = (str(run), str(other)) if run.name == other.name else (run.name, other.name)
+    summaries = (read_summary(run / "summary.json"), read_summary(other / "summary.json"))
+    write_side_by_side(names, summaries, out)
+    if as_json:
+        emit_json({"page": str(out), "runs": [str(run), str(other)]})
+    else:
+        output.print(f"page: {out}", markup=False, soft_wrap=True)
 
 
 def _choose(recipe: Path | None, seed: int | None, network: str | None, weights: Path | None) -> Recipe:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from .common import (
@@ -20,14 +22,6 @@ from .common import (
     output,
     resumable,
 )
-
-COLUMNS = {
-    "area_mm2": ("area, mm²", 1.0),
-    "power_w": ("power, mW", 1e3),
-    "energy_per_image_j": ("energy, µJ", 1e6),
-    "latency_s": ("latency, µs", 1e6),
-}
-"""Figures of a design that are shown: heading, and by what they are multiplied."""
 
 
 def sweep(
@@ -60,8 +54,8 @@ def sweep(
     tries again what failed.
     """
     from hwloop.recipe import load_recipe
-    from hwloop.report import pareto_chart, save_chart
-    from hwloop.sweep import Axis, connect
+    from hwloop.report import pareto_chart, save_chart, write_choices
+    from hwloop.sweep import AREA, BEST, ENERGY, Axis, choices, connect, sweep_page
     from hwloop.sweep import sweep as run_sweep
 
     check_resume(resume, fresh, (out / "sweep.json").is_file(), out)
@@ -69,37 +63,45 @@ def sweep(
     chosen, axes = load_recipe(recipe), [Axis.parse(text) for text in settings]
     with resumable(), TerminalProgress() as progress, connect(workers, scheduler) as client:
         results = run_sweep(chosen, axes, out.resolve(), client, progress, spice=spice, fresh=fresh)
-    good = [result for result in results if "error" not in result]
-    if good:
-        save_chart(pareto_chart(good), out / "sweep.svg")
+    write_choices(sweep_page(results, chosen, _command(recipe, settings, out)), out / "report.html")
+    if good := [choice for choice in choices(results) if choice.accuracy]:
+        save_chart(pareto_chart(good, [AREA, ENERGY], BEST), out / "sweep.svg")
     if as_json:
         emit_json({"out": str(out), "designs": results})
     else:
         output.print(_table(results))
         output.print("* not beaten in accuracy, area and energy by another design")
-        output.print(f"figure: {out / 'sweep.svg'}", soft_wrap=True)
         output.print(f"table: {out / 'results.h5'}", soft_wrap=True)
+        output.print(f"report: {out / 'report.html'}", soft_wrap=True)
     if failed := [result for result in results if "error" in result]:
         fail(f"{len(failed)} of {len(results)} designs failed; the first: {failed[0]['error']}")
+
+
+def _command(recipe: Path, settings: list[str], out: Path) -> str:
+    """Return the command that makes the sweep again."""
+    axes = [word for text in settings for word in ("--set", text)]
+    return shlex.join(["hwloop", "sweep", recipe.name, *axes, "--out", out.name])
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
     import statistics
 
+    from hwloop.sweep import AREA, ENERGY
+
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for field in results[0]["settings"]:
-        table.add_column(field, justify="right")
-    for heading in ("accuracy, %", "±", *(heading for heading, _ in COLUMNS.values())):
+        table.add_column(field, justify="right", overflow="fold")
+    for heading in ("accuracy, %", "±", AREA.heading, "energy, µJ"):
         table.add_column(heading, justify="right")
     for result in results:
-        settings = [str(value) for value in result["settings"].values()]
+        settings = [escape(str(value)) for value in result["settings"].values()]
         if "error" in result:
             table.add_row("", *settings, "failed")
             continue
         accuracy = [100 * value for value in result["accuracy"]]
         spread = f"{statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
-        figures = [f"{result[name] * factor:.3g}" for name, (_, factor) in COLUMNS.items()]
+        figures = [f"{result[column.key] * column.factor:.3g}" for column in (AREA, ENERGY)]
         best = "*" if result["best"] else ""
         table.add_row(best, *settings, f"{statistics.fmean(accuracy):.2f}", spread, *figures)
     return table

@@ -26,7 +26,14 @@ from hwloop.line.run_folder import RunFolder
 from hwloop.line.walk import STATIONS
 from hwloop.mapping import ConductanceMap, LayerMap, Resolution, read_map, resolution, tile_count
 from hwloop.recipe import Readout
-from hwloop.report import AdcHistogram, ReportData, worst_voltage_loss, write_report, write_summary
+from hwloop.report import (
+    AdcHistogram,
+    ReportData,
+    explore,
+    worst_voltage_loss,
+    write_report,
+    write_summary,
+)
 from hwloop.report.summary import (
     Accuracy,
     Adc,
@@ -67,6 +74,7 @@ def write_results(folder: RunFolder) -> Summary:
         conductance_map=conductance_map,
         adc={n: AdcHistogram(c) for n, c in folder.result("evaluate_after")["adc_counts"].items()},
         voltage_loss=worst_voltage_loss(conductance_map, make_wires(folder.recipe.hardware)),
+        explorer=explore(conductance_map, make_wires(folder.recipe.hardware)),
     )
     write_report(data, folder.path / "report.html")
     return summary

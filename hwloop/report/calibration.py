@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from calibration import Calibration, Fit, card_text, verdict
 from device_models.files import write_atomically
+from hwloop.report.environment import page_environment
 from hwloop.report.style import (
     BLUE,
     GREY,
@@ -17,7 +18,6 @@ from hwloop.report.style import (
     ORANGE,
     drawing,
     new_figure,
-    page_environment,
     quiet,
     to_svg,
 )

@@ -17,6 +17,7 @@ from hwloop.report.style import BLUE, GREY, INK, ORANGE, SERIES, drawing, new_fi
 
 if TYPE_CHECKING:
     from hwloop.adc import LayerNeed
+    from hwloop.report.choices import Choice, Column
 
 SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -91,49 +92,48 @@ def accuracy_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
         return figure
 
 
-def pareto_chart(results: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw designs of a sweep: accuracy against area and against energy, those that no other beats in colour.
+def pareto_chart(
+    choices: Sequence[Choice], columns: Sequence[Column], best: str, listed: bool = True
+) -> Figure:
+    """Draw choices: accuracy against each of some figures, those that no other beats in colour and numbered.
 
     Args:
-        results: each with ``settings``, ``accuracy`` of each device instance, ``area_mm2``,
-            ``energy_per_image_j`` and ``best``; bars show the smallest and the largest accuracy.
+        choices: none that failed; bars show their smallest and largest accuracy.
+        columns: what accuracy is drawn against, a panel for each.
+        best: what the best ones are not beaten in.
+        listed: whether the settings of the best are written below.
     """
-    best = [result for result in results if result["best"]]
+    numbered = [choice for choice in choices if choice.best]
     with drawing():
-        figure = new_figure(9.0, 4.2 + 0.17 * len(best))
-        grid = figure.subplots(1, 2, sharey=True)
-        panels = (("area_mm2", 1.0, "area, mm²"), ("energy_per_image_j", 1e6, "energy per image, µJ"))
-        for axes, (name, factor, label) in zip(grid, panels, strict=True):
+        figure = new_figure(4.5 * len(columns), 4.2 + 0.17 * len(numbered) * listed)
+        grid = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for axes, column in zip(grid, columns, strict=True):
             for chosen, colour, text in (
-                ([result for result in results if not result["best"]], GREY, "beaten by another"),
-                (best, BLUE, "not beaten in accuracy, area and energy"),
+                ([choice for choice in choices if not choice.best], GREY, "beaten by another"),
+                (numbered, BLUE, f"not beaten in {best}"),
             ):
                 if not chosen:
                     continue
-                values = [100 * np.array(result["accuracy"]) for result in chosen]
+                values = [100 * np.array(choice.accuracy) for choice in chosen]
                 mean = np.array([v.mean() for v in values])
-                x = [factor * result[name] for result in chosen]
+                x = [column.factor * choice.figures[column.key] for choice in chosen]
                 spread = [mean - [v.min() for v in values], [v.max() for v in values] - mean]
                 axes.errorbar(x, mean, spread, fmt="o", color=colour, markersize=4, capsize=2, label=text)
-            for number, result in enumerate(best, 1):
-                place = (factor * result[name], 100 * statistics.fmean(result["accuracy"]))
+            for number, choice in enumerate(numbered, 1):
+                place = (column.factor * choice.figures[column.key], 100 * statistics.fmean(choice.accuracy))
                 axes.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_xlabel(label)
+            axes.set_xlabel(column.heading)
             quiet(axes)
         grid[0].set_ylabel("accuracy on test images, %")
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        told = [f"{number}: {_settings(result)}" for number, result in enumerate(best, 1)]
-        figure.supxlabel("\n".join(told), fontsize=8, ha="left", x=0.08)
+        if listed:
+            told = [f"{number}: {choice.name}" for number, choice in enumerate(numbered, 1)]
+            figure.supxlabel("\n".join(told), fontsize=8, ha="left", x=0.08)
         return figure
-
-
-def _settings(result: Mapping[str, Any]) -> str:
-    """Return the settings of a design in a line."""
-    return ", ".join(f"{field} {value}" for field, value in result["settings"].items())
 
 
 def methods_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:

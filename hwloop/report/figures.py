@@ -35,43 +35,81 @@ WIDTH = 10.75  # inches; the width of the page's text
 
 def accuracy_figure(accuracy: Accuracy) -> str:
     """Accuracy at each station, with every device instance where there are several."""
-    stations: list[tuple[str, float | Spread, str]] = [
-        ("dense", accuracy.dense, BLUE),
-        ("pruned", accuracy.pruned, BLUE),
-        ("quantized", accuracy.quantized, BLUE),
-        ("ideal arrays", accuracy.ideal, BLUE),
-        ("real arrays", accuracy.hardware_before, ORANGE),
-        ("real arrays,\nretrained", accuracy.hardware_after, TEAL),
-    ]
-    means = [100 * (value.mean if isinstance(value, Spread) else value) for _, value, _ in stations]
+    stations = _stations(accuracy)
     with drawing():
         figure = new_figure(WIDTH, 3.6)
         axes = figure.subplots()
+        means = [_mean(value) for value in stations.values()]
         axes.plot(means, color=GRID, linewidth=1.2, zorder=1)
-        for x, ((_, value, colour), mean) in enumerate(zip(stations, means, strict=True)):
-            if isinstance(value, Spread):
-                points = 100 * np.array(value.instances)
-                offsets = np.linspace(-0.12, 0.12, len(points)) if len(points) > 1 else np.zeros(1)
-                axes.scatter(x + offsets, points, s=18, color=colour, alpha=0.55, linewidths=0, zorder=2)
-                axes.hlines(mean, x - 0.2, x + 0.2, color=colour, linewidth=2.5, zorder=3)
-            else:
-                axes.scatter([x], [mean], s=64, color=colour, zorder=3)
+        colours = [BLUE] * 4 + [ORANGE, TEAL]
+        for x, (value, mean, colour) in enumerate(zip(stations.values(), means, colours, strict=True)):
+            _points(axes, x, value, colour)
             top = 100 * value.max if isinstance(value, Spread) else mean
             axes.annotate(
                 f"{mean:.2f} %", (x, top), (0, 9), textcoords="offset points", ha="center", weight="bold"
             )
-        axes.set_xticks(range(len(stations)), [name for name, _, _ in stations])
-        axes.tick_params(axis="x", labelcolor=INK)
-        axes.set_xlim(-0.5, len(stations) - 0.5)
+        _accuracy_axes(axes, list(stations))
         axes.margins(y=0.22)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        quiet(axes)
-        told = ", ".join(
-            f"{name.replace(chr(10), ' ')} {mean:.2f} %"
-            for (name, _, _), mean in zip(stations, means, strict=True)
-        )
-        return to_svg(figure, "accuracy", f"Accuracy on the test images along the line: {told}.")
+        return to_svg(figure, "accuracy", f"Accuracy on the test images along the line: {_told(stations)}.")
+
+
+def accuracies_figure(accuracies: Mapping[str, Accuracy]) -> str:
+    """Accuracy of several runs at each station, side by side, with every device instance."""
+    with drawing():
+        figure = new_figure(WIDTH, 3.8)
+        axes = figure.subplots()
+        told = []
+        for number, (name, accuracy) in enumerate(accuracies.items()):
+            stations = _stations(accuracy)
+            x = np.arange(len(stations)) + 0.36 * (number - (len(accuracies) - 1) / 2)
+            axes.plot(x, [_mean(value) for value in stations.values()], color=GRID, linewidth=1.2, zorder=1)
+            for place, value in zip(x, stations.values(), strict=True):
+                _points(axes, place, value, SERIES[number % len(SERIES)])
+            axes.plot([], [], "o", color=SERIES[number % len(SERIES)], label=name)
+            told.append(f"{name}: {_told(stations)}")
+        _accuracy_axes(axes, list(stations))
+        figure.legend(loc="outside upper center", ncols=len(accuracies))
+        return to_svg(figure, "accuracies", f"Accuracy on the test images along the line. {'. '.join(told)}.")
+
+
+def _stations(accuracy: Accuracy) -> dict[str, float | Spread]:
+    return {
+        "dense": accuracy.dense,
+        "pruned": accuracy.pruned,
+        "quantized": accuracy.quantized,
+        "ideal arrays": accuracy.ideal,
+        "real arrays": accuracy.hardware_before,
+        "real arrays,\nretrained": accuracy.hardware_after,
+    }
+
+
+def _mean(value: float | Spread) -> float:
+    """Accuracy in percent."""
+    return 100 * (value.mean if isinstance(value, Spread) else value)
+
+
+def _told(stations: Mapping[str, float | Spread]) -> str:
+    return ", ".join(f"{name.replace(chr(10), ' ')} {_mean(v):.2f} %" for name, v in stations.items())
+
+
+def _points(axes: Axes, x: float, value: float | Spread, colour: str) -> None:
+    """Draw one accuracy: a dot, or a bar at the mean and a small dot for each device instance."""
+    if isinstance(value, Spread):
+        points = 100 * np.array(value.instances)
+        offsets = np.linspace(-0.12, 0.12, len(points)) if len(points) > 1 else np.zeros(1)
+        axes.scatter(x + offsets, points, s=18, color=colour, alpha=0.55, linewidths=0, zorder=2)
+        axes.hlines(_mean(value), x - 0.17, x + 0.17, color=colour, linewidth=2.5, zorder=3)
+    else:
+        axes.scatter([x], [_mean(value)], s=64, color=colour, zorder=3)
+
+
+def _accuracy_axes(axes: Axes, stations: Sequence[str]) -> None:
+    axes.set_xticks(range(len(stations)), stations)
+    axes.tick_params(axis="x", labelcolor=INK)
+    axes.set_xlim(-0.5, len(stations) - 0.5)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    quiet(axes)
 
 
 def learning_figure(records: Sequence[EpochRecord]) -> str:

@@ -10,7 +10,6 @@ from html import escape
 from typing import Any, Literal
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -99,17 +98,6 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     width = 96 * figure.get_figwidth()
     opening += f' role="img" aria-label="{escape(description)}" style="max-width: {width:.0f}px"'
     return f"{opening}>{rest}"
-
-
-def page_environment() -> Environment:
-    """Return what pages are made with: everything that is put into one is escaped unless it is marked."""
-    return Environment(
-        loader=PackageLoader("hwloop.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def quiet(axes: Axes, grid: Literal["x", "y"] | None = "y") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from matplotlib.image import imsave
 
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, decode, largest_code
 
-SHOWN = 48
-"""Tiles of one layer that are shown as pictures."""
+SHOWN = 96
+"""Tiles that are shown as pictures, over all layers."""
 
 _POSITIVE, _NEGATIVE = (0x2A, 0x6F, 0xDB), (0xD9, 0x82, 0x1E)
 
@@ -50,16 +51,17 @@ def arrays_of_a_tile(conductance_map: ConductanceMap) -> str:
     return "one array for each polarity and slice of the weights"
 
 
-def pictures(layer: LayerMap, levels: int) -> list[TilePicture]:
-    """Return pictures of the first :data:`SHOWN` tiles of a layer.
+def pictures(layer: LayerMap, levels: int, chosen: Sequence[int]) -> list[TilePicture]:
+    """Return pictures of some tiles of a layer.
 
     Args:
         layer: the layer.
+        chosen: the tiles.
         levels: conducting levels of the card; the largest weight that they can hold is drawn opaque.
     """
     largest = largest_code(layer.encoding, levels, layer.slices)
     weights = decode(layer, levels).numpy() / largest
-    return [_picture(layer, tile, weights[tile]) for tile in range(min(layer.tiles, SHOWN))]
+    return [_picture(layer, tile, weights[tile]) for tile in chosen]
 
 
 def _picture(layer: LayerMap, tile: int, weights: np.ndarray) -> TilePicture:

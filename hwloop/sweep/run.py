@@ -185,7 +185,7 @@ def _bind(out: Path, identity: Mapping[str, Any], fresh: bool) -> None:
         if fresh:
             with alone_in(out):
                 discard(out / "weights")
-                for name in ("results.h5", "sweep.svg"):
+                for name in ("results.h5", "sweep.svg", "report.html"):
                     (out / name).unlink(missing_ok=True)
         elif path.read_bytes() != content:
             raise SweepError(f"{out}: holds another sweep; use another folder, or --fresh to throw it away")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import itertools
 import re
 import tomllib
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from html import unescape
@@ -18,11 +20,26 @@ from pydantic import ValidationError
 
 from device_models.toml import to_toml
 from hwloop.line import make_wires
-from hwloop.mapping import read_map
+from hwloop.mapping import decode, read_map
 from hwloop.recipe import Recipe, load_recipe
-from hwloop.report import AdcHistogram, ReportData, Summary, SummaryError, read_summary, worst_voltage_loss
-from hwloop.report.page import engineering, power_of_ten, render
+from hwloop.report import (
+    AdcHistogram,
+    Choice,
+    ChoicesPage,
+    Column,
+    ReportData,
+    Summary,
+    SummaryError,
+    explore,
+    read_summary,
+    worst_voltage_loss,
+)
+from hwloop.report.choices import render_choices
+from hwloop.report.explorer import share
+from hwloop.report.page import render
+from hwloop.report.side_by_side import render_side_by_side
 from hwloop.report.summary import FIGURES, Spread
+from hwloop.report.wording import engineering, power_of_ten
 from hwloop.training import EpochRecord
 
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "use"}
@@ -68,6 +85,7 @@ def data(finished: Path) -> ReportData:
         conductance_map=conductance_map,
         adc={"fc1": AdcHistogram([5, 3, 1, 0]), "fc2": AdcHistogram([4, 0])},
         voltage_loss=worst_voltage_loss(conductance_map, make_wires(Recipe().hardware)),
+        explorer=explore(conductance_map, make_wires(Recipe().hardware)),
     )
 
 
@@ -88,7 +106,8 @@ def test_every_tag_is_closed_and_every_id_is_unique(text: str) -> None:
 
 def test_it_loads_nothing(text: str) -> None:
     page = Page(text)
-    assert page.having("script") == page.having("link") == page.having("iframe") == []
+    assert page.having("link") == page.having("iframe") == []
+    assert page.having("script") == [{"type": "application/json", "id": "explorer-data"}, {}]
     for _, attributes in page.tags:
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
@@ -98,7 +117,7 @@ def test_it_loads_nothing(text: str) -> None:
 def test_pictures_are_described_and_headings_are_in_order(text: str) -> None:
     page = Page(text)
     assert all(image.get("alt") for image in page.having("img"))
-    drawings = [svg for svg in page.having("svg") if "aria-label" in svg]
+    drawings = [svg for svg in page.having("svg") if "aria-label" in svg and "data-part" not in svg]
     assert len(drawings) == 5
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in drawings)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
@@ -140,7 +159,8 @@ def test_names_from_strangers_stay_text(data: ReportData) -> None:
         voltage_loss=dataclasses.replace(data.voltage_loss, layer=evil),
     )
     page = render(hostile)
-    assert "<script" not in page
+    assert page.count("<script") == 2
+    assert "alert(" not in re.sub(r"&lt;script&gt;alert|\\u003cscript\\u003ealert", "", page)
     assert page.count("&lt;script&gt;") >= 6
     Page(page)
 
@@ -239,3 +259,68 @@ def test_powers_of_ten() -> None:
     assert power_of_ten(3.14e-12) == "3.1·10⁻¹²"
     assert power_of_ten(0.0) == "0"
     assert power_of_ten(None) == "not solved"
+
+
+def test_tiles_that_a_page_shows_are_spread_over_layers_within_its_bound() -> None:
+    assert share({"a": 3, "b": 5}, 100) == {"a": [0, 1, 2], "b": [0, 1, 2, 3, 4]}
+    chosen = share({"large": 1000, "small": 2, "middle": 40}, 30)
+    assert [len(tiles) for tiles in chosen.values()] == [14, 2, 14]
+    assert chosen["large"][0] == 0
+    assert chosen["large"][-1] == 999
+    assert sum(map(len, share({str(k): 9 for k in range(50)}, 20).values())) == 20
+
+
+def test_the_explorer_tells_what_the_map_holds(data: ReportData) -> None:
+    found = data.explorer
+    layer = data.conductance_map.layers["fc1"]
+    told = next(each for each in found["layers"] if each["name"] == "fc1")
+    assert [tile[1] for tile in told["tiles"]] == layer.mask.flatten(1).sum(1).tolist()
+    packed = told["cells"]["0"]
+    plain = zlib.decompress(base64.b64decode(packed["data"]))
+    size = found["rows"] * found["cols"]
+    codes = np.frombuffer(plain[:size], "i1").reshape(found["rows"], found["cols"])
+    assert (codes == decode(layer, data.conductance_map.card.levels)[0].numpy()).all()
+    worst = data.voltage_loss
+    shown = next(each for each in found["layers"] if each["name"] == worst.layer)["cells"][str(worst.tile)]
+    read_voltage = data.conductance_map.card.read_voltage.value
+    assert shown["loss"] == pytest.approx(np.nanmax(worst.loss) / read_voltage, abs=1e-6)
+    steps = np.frombuffer(zlib.decompress(base64.b64decode(shown["data"]))[size:], "u1").reshape(2, 16, 16)
+    loss = (steps.astype(float) - 1) / 254 * shown["loss"]
+    there = np.isfinite(worst.loss)
+    assert ((steps > 0) == there).all()
+    assert np.abs(loss[there] - worst.loss[there] / read_voltage).max() < shown["loss"] / 254
+
+
+def test_two_runs_are_put_side_by_side(finished: Path, data: ReportData) -> None:
+    summary = data.summary
+    recipe = {**summary.recipe, "seed": 2, "hardware": {**summary.recipe["hardware"], "rows": 32}}
+    after = Spread.of([0.5, 0.6])
+    other = summary.model_copy(
+        update={
+            "recipe": recipe,
+            "accuracy": summary.accuracy.model_copy(update={"hardware_after": after}),
+        }
+    )
+    page = render_side_by_side(("first <b>", "second"), (summary, other))
+    Page(page)
+    text = unescape(re.sub(r"<[^>]+>", " ", page))
+    assert "hardware.rows" in text
+    assert "hardware.cols" not in text
+    points = 100 * (after.mean - summary.accuracy.hardware_after.mean)
+    assert f"{points:+.2f} points" in text
+    assert "first &lt;b&gt;" in page
+
+
+def test_choices_that_failed_are_in_the_table_and_not_in_the_figure() -> None:
+    good = Choice({"rows": "16"}, [0.9, 0.92], {"area_mm2": 1.5}, best=True)
+    bad = Choice({"rows": "<x>"}, [], {}, error="no such hardware")
+    page = ChoicesPage(
+        "Designs", "Two.", [good, bad], [Column("area_mm2", "area, mm²")], ["area_mm2"], "instances",
+        "accuracy and area", "hwloop sweep", "seed = 1",
+    )  # fmt: skip
+    text = render_choices(page)
+    Page(text)
+    assert "no such hardware" in text
+    assert "&lt;x&gt;" in text
+    assert text.count("Accuracy of 1 choices") == 1
+    assert "All of them failed" in render_choices(dataclasses.replace(page, choices=[bad]))
