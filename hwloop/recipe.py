@@ -181,7 +181,7 @@ class Prune(_Section):
     strength: float = Field(default=0.5, ge=0)
     clip: float = Field(default=0.5, gt=0)
     grain: Literal["column", "crossbar"] = "column"
-    projection: Literal["pool", "draw", "largest"] = "pool"
+    projection: Literal["pool", "draw", "largest"] = "largest"
     connections: dict[str, Wires] = Field(default_factory=dict)
     rank_error: float | None = Field(default=None, ge=0, lt=1)
     rank_by: Literal["factor", "product"] = "factor"

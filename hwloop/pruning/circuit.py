@@ -2,8 +2,8 @@
 
 A weight of magnitude ``w`` is programmed as ``w / w_max * g_max`` siemens, on the tiles of the pruned layer.
 The penalty is the squared loss of effective conductance over the squared conductances, by the exact solver
-and its adjoint; training then keeps large conductances from sharing lines. Each step looks at a few tiles, drawn
-by chance.
+and its adjoint; training then keeps large conductances from sharing lines. Each step looks at a few tiles,
+drawn by chance.
 """
 
 from __future__ import annotations
