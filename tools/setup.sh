@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv with hwloop in it, and installs ngspice where that is allowed. Called by `make setup`.
+# Makes .venv with hwloop in it, and installs ngspice and a browser for the tests where that is allowed. Called by `make setup`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +24,11 @@ if ! command -v ngspice >/dev/null || ! have_libngspice; then
     apt_install ngspice libngspice0 ||
         say "could not install them; hwloop works without, but its SPICE check does not run." \
             "To have it: apt-get install ngspice libngspice0"
+fi
+
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
+    say "installing chromium, in which the tests look at reports"
+    apt_install chromium || say "could not install it; those tests are skipped. To have them: apt-get install chromium"
 fi
 
 python=""
