@@ -44,10 +44,10 @@ def cell_table(card: DeviceCard, seed: int, elapsed: float | None = None) -> tor
 
 
 def look_up(table: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    """Return a fresh draw for each cell of ``levels`` (int64, any shape), in level steps.
+    """Return a fresh draw for each cell of ``levels`` (int32, any shape), in level steps.
 
     It uses torch's global generator, which training seeds anew in every epoch.
     """
     draws = table.shape[1]
-    places = torch.randint(draws, levels.shape).add_(levels, alpha=draws)
+    places = torch.empty(levels.shape, dtype=torch.int32).random_(draws).add_(levels, alpha=draws)
     return table.reshape(-1).index_select(0, places.reshape(-1)).reshape(levels.shape)

@@ -145,9 +145,9 @@ class SurrogateLayer(nn.Module):
         return self._signed(effective), effective
 
     def _codes(self, weight: torch.Tensor) -> torch.Tensor:
-        """Weight codes as whole numbers, int64."""
+        """Weight codes as whole numbers, int32."""
         codes = (weight.detach() / self.levels.scale).round_().clamp_(-self.levels.levels, self.levels.levels)
-        return torch.where(self._kept & (codes == 0), 1.0, codes).to(torch.int64)
+        return torch.where(self._kept & (codes == 0), 1.0, codes).to(torch.int32)
 
     def _targets(self) -> torch.Tensor:
         """Programmed levels of both polarities without error, ``[2, rows, cols]`` in level steps."""
