@@ -27,8 +27,11 @@ from device_models.files import write_atomically
 from hwloop.cost import (
     ADCS,
     chip_facts,
+    dense_facts,
+    estimate,
     estimate_by_law,
     load_cost_card,
+    saving,
 )
 from hwloop.line import Run, RunFolder, load_inputs, walk
 from hwloop.mapping import read_map, resolution
@@ -187,8 +190,10 @@ def _hardware(run: Run, vectors: Mapping[str, int]) -> dict[str, Any]:
     """Return ADC bits and costs of the mapped network, and of the dense one on the same arrays."""
     readout, card = run.recipe.hardware, load_cost_card()
     mapped = read_map(run.path("map", "maps.h5"))
-    chips = estimate_by_law(chip_facts(mapped, vectors, readout), card, readout)
+    facts, dense = chip_facts(mapped, vectors, readout), dense_facts(mapped, vectors, readout)
+    chips = estimate_by_law(facts, card, readout)
     chip = chips[card.default_adc_law]
+    saved = saving(dense, facts, lambda one: estimate(one, card, readout).area_mm2)
     cells = sum(int(torch.count_nonzero(layer.codes)) for layer in mapped.layers.values())
     return {
         "adc_bits": {
@@ -198,12 +203,9 @@ def _hardware(run: Run, vectors: Mapping[str, int]) -> dict[str, Any]:
         "arrays": mapped.arrays,
         "mapped_tiles": mapped.tiles,
         "utilisation": cells / (mapped.arrays * mapped.array_shape[0] * mapped.array_shape[1]),
-        "index_bits": sum(
-            tile.index_bits
-            for layer in chip_facts(mapped, vectors, readout).layers.values()
-            for tile in layer.tiles
-        ),
+        "index_bits": sum(tile.index_bits for layer in facts.layers.values() for tile in layer.tiles),
         "area_mm2": chip.area_mm2,
+        "area_saving_mm2": saved.parts,
         "power_w": chip.power_w,
         "energy_per_image_j": chip.energy_j,
         "adc_energy_j": {law: cost.total.energy_j[ADCS] for law, cost in chips.items()},
@@ -272,6 +274,10 @@ def summarize(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 },
                 "adc_bits": max(bits for row in good for bits in row["adc_bits"].values()),
                 **{name: fmean(row[name] for row in good) for name in MEANS},
+                "area_saving_mm2": {
+                    part: fmean(row["area_saving_mm2"][part] for row in good)
+                    for part in good[0]["area_saving_mm2"]
+                },
                 "adc_energy_j": fmean(next(iter(row["adc_energy_j"].values())) for row in good),
             }
         )

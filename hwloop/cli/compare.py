@@ -152,6 +152,7 @@ def _markdown(rows: list[dict[str, Any]]) -> str:
     """Return the table with what does not fit into a terminal."""
     headings = [*HEADINGS.values(), "pruned float, %", "inner weights", "32x32", "64x64", "128x64", "128x128"]
     headings += ["used cells", "index bits", "ADC energy, nJ", "epochs", "crossbar area", "routing area"]
+    headings += ["area saved by arrays / cells / ADC bits"]
     lines = ["| " + " | ".join(headings) + " |", "| --- " + "| ---: " * (len(headings) - 1) + "|"]
     for row in rows:
         cells = _cells(row)
@@ -163,5 +164,7 @@ def _markdown(rows: list[dict[str, Any]]) -> str:
             cells += [f"{100 * row['utilisation']:.0f} %", f"{row['index_bits']:.0f}"]
             cells += [f"{1e9 * row['adc_energy_j']:.1f}", f"{row['epochs']:.0f}"]
             cells += [f"{100 * row['crossbar_area']:.2f} %", f"{100 * row['routing_area']:.2f} %"]
+            saved = sum(row["area_saving_mm2"].values()) or 1.0
+            cells += [" / ".join(f"{100 * part / saved:.0f} %" for part in row["area_saving_mm2"].values())]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
