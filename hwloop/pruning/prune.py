@@ -17,6 +17,7 @@ from hwloop.datasets import Dataset
 from hwloop.networks import crossbar_layers, from_matrix, to_matrix
 from hwloop.pruning.admm import admm
 from hwloop.pruning.circuit import Circuit, IrDrop
+from hwloop.pruning.clear import clear_dead
 from hwloop.pruning.constraints import Intersection
 from hwloop.pruning.course import Course, Sets, project
 from hwloop.pruning.gates import gated
@@ -123,7 +124,7 @@ def prune(
     masks = full_masks(net)
     lasso = {name: course.matrices[name] for name in masks} if method.optimiser == "lasso" else {}
     masks |= {name: masks[name] & (matrix != 0) for name, matrix in (lasso | kept).items()}
-    masks = without_unused_paths(net, masks, course.image_shape)
+    masks = _without_dead_paths(course, masks)
     budget = method.purify if choice.purify is None else choice.purify
     if budget is not None:
         kinds: tuple[GroupKind, ...] = ("channels", "tile_rows", "tile_columns")
@@ -138,6 +139,15 @@ def prune(
         penalty = IrDrop(net, masks, *circuit, array_shape, choice.ir_drop)
     _retrain(course, masks, method, choice, rounds, penalty)
     return Pruned(net, ranks, masks, keep, course.records)
+
+
+def _without_dead_paths(course: Course, masks: Masks) -> Masks:
+    """Drop what no input reaches and no output needs; filters without weights end at their batch norm too."""
+    apply_masks(course.net, masks)
+    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in course.net.modules()):
+        # Moved shifts are exact but at padded borders; masked retraining follows.
+        return clear_dead(course.net, masks, course.image_shape, exact=False)
+    return without_unused_paths(course.net, masks, course.image_shape)
 
 
 def checked_keep(net: nn.Module, choice: Prune, array_shape: tuple[int, int]) -> dict[str, Keep]:

@@ -206,3 +206,43 @@ def test_grouped_convolutions_are_pruned_in_their_blocks():
     outside = to_matrix(layer, torch.ones_like(layer.weight)) == 0
     assert not (result.masks["a"] & outside).any()
     assert torch.equal(to_matrix(layer) != 0, result.masks["a"])
+
+
+def test_filters_that_die_before_a_batch_norm_take_their_rows_with_them():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        OrderedDict(
+            a=nn.Conv2d(1, 6, 3, bias=False),
+            norm=nn.BatchNorm2d(6),
+            relu=nn.ReLU(),
+            b=nn.Conv2d(6, 5, 3, padding=1),
+            flat=nn.Flatten(),
+            c=nn.Linear(180, 10),
+        )
+    )
+    nn.init.constant_(net.norm.bias, 0.3)
+    choice = Prune(rounds=1, retrain_epochs=1, keep={"a": Keep(filters=4)})
+    result = prune(net, digits(), choice, batch=100, seed=1)
+    assert int(result.masks["a"].any(0).sum()) == 4
+    assert int(result.masks["b"].any(1).sum()) == 4 * 9
+
+
+def test_pruning_goes_through_residual_additions():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.norm = nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6)
+            self.inner, self.inner_norm = nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+            self.outer, self.outer_norm = nn.Conv2d(8, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+            self.out = nn.Linear(216, 10)
+
+        def forward(self, x):
+            x = self.norm(self.stem(x)).relu()
+            y = self.outer_norm(self.outer(self.inner_norm(self.inner(x)).relu()))
+            return self.out((x + y).relu().flatten(1))
+
+    torch.manual_seed(0)
+    choice = Prune(method="tiny", rounds=1, retrain_epochs=1, keep={"inner": Keep(filters=3)})
+    result = prune(Residual(), digits(), choice, batch=100, seed=1)
+    assert int(result.masks["outer"].any(1).sum()) <= 27
+    assert all(mask.any() for mask in result.masks.values())
