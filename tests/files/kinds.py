@@ -19,6 +19,7 @@ from calibration import read_measurements, write_measurements
 from calibration.synthetic import MAKERS
 from device_models import load_card
 from device_models.toml import to_toml
+from hwloop.hardware.record_file import Exchange, gather, opening_record, write_exchange
 from hwloop.mapping import export_csv, import_tables, read_map, validate_map, write_map
 from hwloop.mapping.hdf5_reading import SafeGroup
 from hwloop.mapping.hdf5_writing import put_attributes
@@ -68,6 +69,7 @@ def all_kinds(folder: Path) -> dict[str, Kind]:
         _recipes(),
         _weights(folder),
         _networks(),
+        _records(folder),
         _measurements(folder),
         _tables(),
     )
@@ -199,6 +201,36 @@ def _networks() -> Kind:
         (example,),
         (),
         BYTES,
+    )
+
+
+def _records(folder: Path) -> Kind:
+    """What hardware was asked and what it answered."""
+    rng = np.random.default_rng(0)
+    arrays = {"fc": rng.random((2, 2, 1, 4, 4)).astype(np.float32)}
+    answers = {name: rng.random((3, 4)).astype(np.float32) for name in ("inputs", "outputs")}
+    hardware = {"backend": "fast", "seed": 1}
+    parts = [folder / f"{number}.h5" for number in range(3)]
+    write_exchange(parts[0], Exchange("program", ("fc",), True, "0" * 64, hardware, arrays))
+    for part in parts[1:]:
+        write_exchange(part, Exchange("read", ("fc",), False, "1" * 64, hardware, answers))
+    gather(parts, folder / "record.h5")
+    example = (folder / "record.h5").read_bytes()
+
+    def read(path: Path) -> object:
+        with opening_record(path) as exchanges:
+            return [
+                (found.kind, found.layers, found.request, {n: a.tolist() for n, a in found.arrays.items()})
+                for found in exchanges
+            ]
+
+    return Kind(
+        "recording",
+        "record.h5",
+        read,
+        (example,),
+        BYTES,
+        (Edits(folder), *[Structures(example)] * 4),
     )
 
 

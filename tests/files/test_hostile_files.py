@@ -17,6 +17,7 @@ NAMES = (
     "recipe",
     "weights",
     "network (ONNX)",
+    "recording",
     "measurements (HDF5)",
     "measurements (CSV)",
 )
