@@ -33,6 +33,7 @@ def examine() -> list[Finding]:
         *_ngspice(),
         _package("PySpice", "building the netlists that ngspice checks"),
         _package("distributed", "sweeps, on this machine or on a cluster", name="Dask"),
+        _package("PyVISA-py", "instruments at a bench", "pip install 'hwloop[bench]'"),
         _package("dask-jobqueue", "sweeps on SLURM, LSF, SGE or PBS", "pip install 'hwloop[cluster]'"),
     ]
 

@@ -171,7 +171,7 @@ def test_transactions_do_not_nest(client: Client) -> None:
     assert b"cannot hold another" in client.ask_block(message)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwloop.bench.messages import (
@@ -22,12 +22,14 @@ from hwloop.bench.messages import (
 from hwloop.bench.scpi import Command, MessageReader, ScpiError, channel_list, channels, parse
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_blocks_give_back_what_they_hold(data: bytes) -> None:
     packed = block(data)
     assert open_block(b"," + packed + b";", 1) == (data, 1 + len(packed))
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=4), st.data())
 def test_streams_are_cut_at_newlines_outside_of_blocks_however_they_arrive(
     contents: list[bytes], data: st.DataObject
@@ -42,6 +44,7 @@ def test_streams_are_cut_at_newlines_outside_of_blocks_however_they_arrive(
     assert found == messages
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_garbage_is_cut_or_refused_and_never_anything_else(parts: list[bytes]) -> None:
     reader = MessageReader()
@@ -80,6 +83,7 @@ def test_parameters_are_words_blocks_and_channel_lists() -> None:
     assert channels("(@1,3:4)") == [1, 3, 4]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 200)))
 def test_channel_lists_name_the_lines_they_were_made_of(lines: set[int]) -> None:
     assert channels(channel_list(sorted(lines))) == sorted(lines)
@@ -91,6 +95,7 @@ def test_bad_channel_lists_are_refused(text: str) -> None:
         channels(text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=50), st.data())
 def test_one_wrong_byte_in_a_transaction_is_noticed(number: int, message: bytes, data: st.DataObject) -> None:
     request, answer = pack_request(number, message), pack_answer(Answer(number, -5, message))

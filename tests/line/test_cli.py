@@ -76,6 +76,7 @@ def test_doctor_says_what_is_found_in_which_version() -> None:
         "libngspice",
         "PySpice",
         "Dask",
+        "PyVISA-py",
         "dask-jobqueue",
     }
     assert found["torch"]["version"] == torch.__version__
