@@ -205,7 +205,10 @@ def _continue(run: Path, until: str) -> None:
 def _report(run: Path, as_json: bool) -> None:
     from hwloop.line import RunFolder, write_results
 
-    summary = write_results(RunFolder.reopen(run))
+    with TerminalProgress() as progress:
+        progress.begin("report")
+        summary = write_results(RunFolder.reopen(run))
+        progress.end("summary.json, report.html")
     if as_json:
         emit_json(summary.model_dump(mode="json"))
         return
