@@ -94,11 +94,13 @@ class _Instrument:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self.identity = link.ask("*IDN?")
+        # In a transaction, so that a garbled figure is never taken for another.
+        self.identity, _, told = (
+            link.transact(0, b"*IDN?;:SYST:CAP?").decode("ascii", "replace").partition(";")
+        )
         self.simulated = "virtual" in self.identity
         try:
-            figures = [int(figure) for figure in link.ask("SYST:CAP?").split(",")]
-            rows, cols, arrays, levels, adc_bits = figures
+            rows, cols, arrays, levels, adc_bits = (int(figure) for figure in told.split(","))
         except ValueError as error:
             raise BenchError(f"bench {link.address}: does not say what arrays it has ({error})") from error
         self._shape, self._bits = (rows, cols), adc_bits

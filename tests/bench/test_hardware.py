@@ -218,6 +218,15 @@ def test_faults_of_the_wire_change_nothing(fault: Fault, driver: str) -> None:
         assert torch.equal(before, after)
 
 
+def test_what_the_instrument_says_of_itself_is_never_garbled(server: BenchServer) -> None:
+    plain = connect(f"127.0.0.1:{server.port}")
+    for moment in range(4):
+        with FaultyWire(server.port, every(1000, Fault.GARBLE, moment)) as wire:
+            hardware = connect(wire.address, timeout=0.5)
+            assert hardware.capabilities == plain.capabilities
+            assert hardware.identity["instrument"] == plain.identity["instrument"]
+
+
 def test_an_instrument_that_stays_silent_ends_in_one_clear_error(server: BenchServer) -> None:
     with (
         FaultyWire(server.port, lambda way, _: Fault.HANG) as wire,
