@@ -43,9 +43,9 @@ def compare(
     from concurrent.futures import ProcessPoolExecutor
 
     from hwloop.compare import compare as run_compare
-    from hwloop.compare import summarize
+    from hwloop.compare import compare_page, summarize
     from hwloop.recipe import load_recipe
-    from hwloop.report import methods_chart, save_chart
+    from hwloop.report import methods_chart, save_chart, write_choices
 
     paths: list[Path | None] = [*recipes] if recipes else [None]
     given = {"lenet-mnist" if path is None else path.stem: load_recipe(path) for path in paths}
@@ -62,6 +62,11 @@ def compare(
 
     write_atomically(out / "results.json", (json.dumps(found, indent=1) + "\n").encode())
     write_atomically(out / "results.md", (_markdown(table) + "\n").encode())
+    command = f"hwloop compare {' '.join(str(path) for path in recipes or [])} --seeds {seeds} --out {out}"
+    if methods:
+        command += f" --methods {methods}"
+    command += "".join(f" --target {text}" for text in target or [])
+    write_choices(compare_page(table, found, rows, command), out / "report.html")
     good = [row for row in table if "error" not in row]
     if good:
         save_chart(methods_chart(good), out / "results.svg")
@@ -69,7 +74,7 @@ def compare(
         emit_json({"out": str(out), "rows": table, "runs": found})
     else:
         output.print(_table(table))
-        output.print(f"figure: {out / 'results.svg'}", soft_wrap=True)
+        output.print(f"report: {out / 'report.html'}", soft_wrap=True)
     if failed := [row for row in found if "error" in row]:
         first = failed[0]
         fail(f"{len(failed)} of {len(found)} runs failed; the first, {first['label']}: {first['error']}")

@@ -40,7 +40,7 @@ def test_every_method_ends_on_real_arrays_with_the_same_figures(compared):
     assert all(row["seeds"] == [1, 2] and row["weights"] >= 1.8 for row in rows.values())
     assert rows["ternary"]["adc_bits"] < rows["admm"]["adc_bits"]
     assert rows["forms"]["area_mm2"] < rows["admm"]["area_mm2"]
-    for name in ("results.json", "results.md", "results.svg"):
+    for name in ("results.json", "results.md", "results.svg", "report.html"):
         assert (out / name).stat().st_size
     assert "ADC energy" in (out / "results.md").read_text("utf-8")
 

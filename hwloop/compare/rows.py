@@ -14,11 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -40,19 +39,6 @@ from hwloop.pruning import METHODS
 from hwloop.recipe import Recipe
 
 FORMAT = "hwloop-compare-1"
-ACCURACIES = ("dense", "pruned", "quantized", "hardware")
-MEANS = (
-    "mapped_tiles",
-    "utilisation",
-    "index_bits",
-    "area_mm2",
-    "power_w",
-    "energy_per_image_j",
-    "crossbar_area",
-    "routing_area",
-    "epochs",
-)
-"""Figures of rows whose mean over seeds is shown."""
 
 
 class CompareError(ValueError):
@@ -247,47 +233,3 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CompareError(f"{path}: damaged ({error}); delete it and compare again") from error
     return found
-
-
-def summarize(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return an entry for each row: means over seeds, of accuracies with their spread over devices too."""
-    table: list[dict[str, Any]] = []
-    for label in dict.fromkeys(row["label"] for row in found):
-        mine = [row for row in found if row["label"] == label]
-        good = [row for row in mine if "error" not in row]
-        if not good:
-            table.append({"label": label, "error": mine[0]["error"]})
-            continue
-        sizes = list(good[0]["tiles"])
-        table.append(
-            {
-                "label": label,
-                "method": good[0]["method"],
-                "seeds": [row["seed"] for row in good],
-                "failed": len(mine) - len(good),
-                **{which: _spread(row["accuracy"][which] for row in good) for which in ACCURACIES},
-                "weights": fmean(_factor(row["weights"]) for row in good),
-                "inner_weights": fmean(_factor(row["inner_weights"]) for row in good),
-                "tiles": fmean(_factor(row["tiles"]["64x64"]) for row in good),
-                "tiles_by_array": {
-                    size: fmean(_factor(row["tiles"][size]) for row in good) for size in sizes
-                },
-                "adc_bits": max(bits for row in good for bits in row["adc_bits"].values()),
-                **{name: fmean(row[name] for row in good) for name in MEANS},
-                "area_saving_mm2": {
-                    part: fmean(row["area_saving_mm2"][part] for row in good)
-                    for part in good[0]["area_saving_mm2"]
-                },
-                "adc_energy_j": fmean(next(iter(row["adc_energy_j"].values())) for row in good),
-            }
-        )
-    return table
-
-
-def _spread(values: Iterable[float | list[float]]) -> dict[str, float]:
-    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    return {"mean": fmean(flat), "std": stdev(flat) if len(flat) > 1 else 0.0}
-
-
-def _factor(pair: Mapping[str, int]) -> float:
-    return pair["dense"] / max(1, pair["kept"])
