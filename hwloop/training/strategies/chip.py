@@ -57,7 +57,10 @@ def train_last_layers(task: Task) -> Outcome:
 
 
 class _Recorded(nn.Module):
-    """A programmed layer: what it gave for the training images, by their numbers; read anew for others."""
+    """A programmed layer: what it gave for the training images, by their numbers; read anew for others.
+
+    Records are kept without the layer's bias, which is digital and may go on learning.
+    """
 
     def __init__(self, reads: HardwareLayer) -> None:
         super().__init__()
@@ -67,10 +70,16 @@ class _Recorded(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the record of the present images, or read them."""
-        if self.numbers is not None:
-            return self.outputs[self.numbers]
-        with torch.no_grad():
-            return self.reads(x)
+        if self.numbers is None:
+            with torch.no_grad():
+                return self.reads(x)
+        return self.outputs[self.numbers] + self.bias()
+
+    def bias(self) -> torch.Tensor:
+        """The layer's bias, in a shape that fits its outputs."""
+        if self.layer.bias is None:
+            return torch.zeros(1)
+        return self.layer.bias[:, None, None] if isinstance(self.layer, nn.Conv2d) else self.layer.bias
 
 
 class _Chip(nn.Module):
@@ -178,7 +187,7 @@ class _Chip(nn.Module):
         self._holders[name] = module
 
     def _before(self, name: str) -> list[nn.Module]:
-        """Modules that run before a layer, and the layer itself, as a pass of one image shows them."""
+        """Modules that run before a layer, as a pass of one image shows them."""
         order: list[nn.Module] = []
         held = list(self._holders.values())
         inside = {id(part) for holder in held for part in holder.modules()} - {id(holder) for holder in held}
@@ -195,7 +204,7 @@ class _Chip(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
-        return order[: order.index(self._holders[name]) + 1]
+        return order[: order.index(self._holders[name])]
 
     def _freeze(self, modules: Sequence[nn.Module]) -> None:
         self._frozen = list(modules)
@@ -227,7 +236,7 @@ class _Chip(nn.Module):
             holder.numbers = None
         for recorded in new:
             if isinstance(recorded, _Recorded):
-                recorded.outputs = torch.cat(found[recorded.name])
+                recorded.outputs = torch.cat(found[recorded.name]) - recorded.bias().detach()
 
 
 def _by_number(loss: Loss, data: Dataset) -> Loss:
