@@ -83,7 +83,7 @@ def compare_page(
         recipes: by label.
         command: that makes the page again.
     """
-    values = {row["label"]: [] for row in table}  # type: dict[str, list[float]]
+    values: dict[str, list[float]] = {row["label"]: [] for row in table}
     for run in found:
         if "error" not in run:
             values[run["label"]] += run["accuracy"]["hardware"]
