@@ -1,8 +1,9 @@
 """Area by the rules of Group Scissor (Wang et al., DAC 2017), to compare with its figures.
 
 A matrix that fits into the largest crossbar has one of its own size; a larger one is cut into equal blocks
-whose sides divide its own. Crossbar area counts cells, pruned ones too. A wire is there as long as one weight
-of its block row or column is left; routing area grows with the square of the number of wires (equation 8).
+whose sides divide its own. Crossbar area counts cells, pruned ones too unless their line is gone. A wire
+is there as long as one weight of its block row or column is left; routing area grows with the square of the
+number of wires (equation 8).
 """
 
 from __future__ import annotations

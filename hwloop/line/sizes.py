@@ -50,10 +50,15 @@ def sizes(net: nn.Module, masks: Masks, hardware: HardwareChoice) -> dict[str, A
             if rows % hardware.fragment == 0
         },
         "crossbar_area": crossbar_area(
-            (mask.shape for mask in masks.values()), (to_matrix(layer).shape for layer in layers.values())
+            (_used(mask) for mask in masks.values()), (to_matrix(layer).shape for layer in layers.values())
         ),
         "routing_area": routing_area(masks),
     }
+
+
+def _used(mask: torch.Tensor) -> tuple[int, int]:
+    """Return how many rows and columns of a matrix are not empty."""
+    return int(mask.any(1).sum()), int(mask.any(0).sum())
 
 
 def _pair(dense: int, kept: int) -> dict[str, int]:

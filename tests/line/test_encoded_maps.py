@@ -170,7 +170,7 @@ def test_simulated_arrays_without_errors_give_the_product(encoded, readout, sign
 
 def test_pictures_show_kept_weights(encoded):
     for layer in encoded.layers.values():
-        shown = pictures(layer, CARD.levels)
+        shown = pictures(layer, CARD.levels, range(layer.tiles))
         assert [picture.cells for picture in shown] == layer.mask.sum(dim=(1, 2)).tolist()
 
 

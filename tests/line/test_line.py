@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_figures(
 ) -> None:
     again = finish(tiny_recipe, tmp_path / "again")
     assert figures(again) == figures(finished)
-    assert (again / "report.html").read_text("utf-8").count("<svg") == 5
+    assert (again / "report.html").read_text("utf-8").count("<svg") == 6
 
 
 def test_another_seed_gives_other_figures(
