@@ -1,6 +1,13 @@
-"""What all tests share: those that need ngspice are skipped, with the reason, where there is none."""
+"""What all tests share: one thread; those that need ngspice are skipped, with the reason, if there is none."""
+
+import os
 
 import pytest
+
+# Before any library reads them, and for the commands that tests start: sums of several threads differ in
+# their last bits, and threads that wait for each other on busy cores take many times as long.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 
 @pytest.fixture(scope="session")
