@@ -1,4 +1,4 @@
-"""What all tests share: one thread; those that need ngspice are skipped, with the reason, if there is none."""
+"""What all tests share: one thread; tests that need ngspice are skipped, with the reason, without it."""
 
 import os
 
