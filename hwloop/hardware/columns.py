@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
-from hwloop.hardware.protocol import Capabilities, Hardware
-from hwloop.mapping import ConductanceMap
+from hwloop.hardware.protocol import Hardware
+from hwloop.hardware.wrapped import WrappedHardware
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Column:
 Columns = Mapping[str, Column]
 
 
-class ColumnScaled:
+class ColumnScaled(WrappedHardware):
     """Hardware whose sums are scaled and shifted column by column.
 
     Args:
@@ -31,26 +31,16 @@ class ColumnScaled:
     """
 
     def __init__(self, hardware: Hardware, columns: Columns) -> None:
-        self._hardware, self._columns = hardware, columns
+        super().__init__(hardware)
+        self._columns = columns
 
     @property
     def identity(self) -> dict[str, str | int | float | bool]:
         """See :class:`~hwloop.hardware.Hardware`."""
-        return {**self._hardware.identity, "columns_scaled": True}
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.capabilities
-
-    def program(
-        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
-    ) -> ConductanceMap:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.program(conductance_map, layers)
+        return {**super().identity, "columns_scaled": True}
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Read, scale and shift; see :class:`~hwloop.hardware.Hardware`."""
-        found = self._hardware.read(layer, inputs)
+        found = super().read(layer, inputs)
         column = self._columns.get(layer)
         return found if column is None else found * column.scale + column.offset

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from hwloop.hardware.protocol import Capabilities, Hardware
+from hwloop.hardware.protocol import Hardware
+from hwloop.hardware.wrapped import WrappedHardware
 from hwloop.mapping import ConductanceMap
 
 
@@ -19,7 +20,7 @@ class Tally:
     reads: int = 0
 
 
-class Counted:
+class Counted(WrappedHardware):
     """Hardware whose writes and reads are counted.
 
     Args:
@@ -29,23 +30,14 @@ class Counted:
     """
 
     def __init__(self, hardware: Hardware, tally: Tally) -> None:
-        self._hardware, self._tally = hardware, tally
-
-    @property
-    def identity(self) -> dict[str, str | int | float | bool]:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.identity
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.capabilities
+        super().__init__(hardware)
+        self._tally = tally
 
     def program(
         self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
     ) -> ConductanceMap:
         """See :class:`~hwloop.hardware.Hardware`."""
-        programmed = self._hardware.program(conductance_map, layers)
+        programmed = super().program(conductance_map, layers)
         for name in conductance_map.layers if layers is None else layers:
             target = conductance_map.target(name)
             self._tally.writes += int((target > 0).sum())
@@ -54,4 +46,4 @@ class Counted:
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """See :class:`~hwloop.hardware.Hardware`."""
         self._tally.reads += len(inputs)
-        return self._hardware.read(layer, inputs)
+        return super().read(layer, inputs)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from hwloop.hardware import Capabilities, FastHardware, Hardware, network_from_map, on_hardware
+from hwloop.hardware import FastHardware, Hardware, network_from_map, on_hardware
 from hwloop.hardware.ideal import weight_matrix
+from hwloop.hardware.wrapped import WrappedHardware
 from hwloop.mapping import ConductanceMap
 
 
-class Tap:
+class Tap(WrappedHardware):
     """Hardware whose reads are overheard.
 
     Args:
@@ -21,23 +22,8 @@ class Tap:
     """
 
     def __init__(self, hardware: Hardware, listen: Callable[[str, torch.Tensor, torch.Tensor], None]) -> None:
-        self._hardware, self._listen = hardware, listen
-
-    @property
-    def identity(self) -> dict[str, str | int | float | bool]:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.identity
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.capabilities
-
-    def program(
-        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
-    ) -> ConductanceMap:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.program(conductance_map, layers)
+        super().__init__(hardware)
+        self._listen = listen
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """See :class:`~hwloop.hardware.Hardware`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -11,8 +10,7 @@ from torch import nn
 from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardware
 from hwloop.hardware.columns import Column
 from hwloop.hardware.ideal import weight_matrix
-from hwloop.hardware.protocol import Capabilities
-from hwloop.mapping import ConductanceMap
+from hwloop.hardware.wrapped import WrappedHardware
 from hwloop.training.strategies.task import Outcome, Task
 
 IMAGES, BATCH = 500, 100
@@ -111,31 +109,16 @@ class _Fit:
         return Column(scale.float(), offset.float())
 
 
-class _Fitted:
+class _Fitted(WrappedHardware):
     """Hardware that fits its columns as it is read, and gives what they are calibrated to by then."""
 
     def __init__(self, hardware: Hardware, fits: dict[str, _Fit]) -> None:
-        self._hardware, self._fits = hardware, fits
-
-    @property
-    def identity(self) -> dict[str, str | int | float | bool]:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.identity
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.capabilities
-
-    def program(
-        self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
-    ) -> ConductanceMap:
-        """See :class:`~hwloop.hardware.Hardware`."""
-        return self._hardware.program(conductance_map, layers)
+        super().__init__(hardware)
+        self._fits = fits
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """See :class:`~hwloop.hardware.Hardware`."""
-        found = self._hardware.read(layer, inputs)
+        found = super().read(layer, inputs)
         fit = self._fits[layer]
         fit.add(inputs, found)
         column = fit.column()
