@@ -5,8 +5,9 @@ import os
 import pytest
 
 # Before any library reads them, and for the commands that tests start: sums of several threads differ in
-# their last bits, and threads that wait for each other on busy cores take many times as long.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+# their last bits, and threads that wait for each other on busy cores take many times as long. Compiled loops
+# give torch as many threads as numba has, when the first of them is loaded.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 

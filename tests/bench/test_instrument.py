@@ -92,6 +92,7 @@ def test_whole_tiles_are_programmed_measured_and_multiplied(client: Client) -> N
 
 def test_an_array_holds_what_it_holds_until_reset(client: Client, server: BenchServer) -> None:
     client.send(b"ARR:SEL 7;PROG " + array_block(TARGET, "<f4"))
+    assert client.ask(b"*OPC?") == b"1"
     other = Client(server)
     assert np.frombuffer(other.ask_block(b"ARR:SEL 7;COND?"), "<f4").any()
     assert not np.frombuffer(other.ask_block(b"ARR:SEL 6;COND?"), "<f4").any()

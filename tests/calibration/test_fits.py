@@ -38,14 +38,6 @@ FITS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("effect", [e for e in MAKERS if e != "pulse response"])
 @pytest.mark.parametrize("dirty", [False, True], ids=["clean", "dirty"])
 def test_the_truth_lies_near_the_interval(effect: str, dirty: bool) -> None:

@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Networks this small are slower on two threads, and many times so where other work waits."""
-    import numba
-    import torch
-
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(tmp_path_factory.mktemp("recipe"))
