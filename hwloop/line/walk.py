@@ -71,4 +71,8 @@ def outcome(station: str, found: Mapping[str, Any]) -> str:
         return f"{found['status']}{error}{': ' if found['reason'] else ''}{found['reason']}"
     if station == "retrain":
         return f"{len(found['records'])} epochs"
-    return f"{100 * found['accuracy']:.2f} %"
+    reached = found.get("reached", {})
+    fewer = "".join(
+        f", {reached[what]:.1f}x fewer {what}" for what in ("weights", "tiles") if what in reached
+    )
+    return f"{100 * found['accuracy']:.2f} %{fewer}"

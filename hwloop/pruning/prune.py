@@ -128,7 +128,10 @@ def prune(
     budget = method.purify if choice.purify is None else choice.purify
     if budget is not None:
         kinds: tuple[GroupKind, ...] = ("channels", "tile_rows", "tile_columns")
-        masks = purify(net, masks, kinds, dataset, max_loss=budget, array_shape=array_shape)
+        # Where structures went whole the others are full; what matters least goes, as the budget allows.
+        masks = purify(
+            net, masks, kinds, dataset, max_loss=budget, min_emptiness=0.0, array_shape=array_shape
+        )
     for name, mask in masks.items():
         if not mask.any():
             raise PruningError(

@@ -18,6 +18,10 @@ BOUNDED = {"tinyadc": "per_column", "forms": "fragment"}
 """Methods that bound ADC bits, and the option that does."""
 SIZE_OF_SEARCH = 8.0
 """Fewer weights by this factor, at which shares of layers are compared when the target is an accuracy."""
+ATTEMPTS = 3
+"""Prunings at most for a size: what they leave of paths that nothing uses is not known before."""
+CLOSE = 0.85
+"""A pruning that leaves this part of what a size allows is near enough."""
 
 
 def prune_to_target(
@@ -46,7 +50,8 @@ def prune_to_target(
         training: ``batch``, ``shift``, ``dense_epochs`` and ``circuit`` of :func:`hwloop.pruning.prune`.
 
     Returns:
-        The pruned network, and what was reached: for an accuracy target the ``validation_loss_points``.
+        The pruned network, and what was reached: ``tiles`` or ``weights`` fewer by that factor, or for an
+        accuracy target the ``validation_loss_points``.
 
     Raises:
         TargetError: if the method cannot meet the target; the message says what it can.
@@ -81,11 +86,43 @@ def prune_to_target(
     told = None if progress is None else lambda _, text: progress(0.0, f"search, {text}")
     shares, offsets = search(net, dataset, choice, array, most, what, seed=seed, progress=told)
     if target.what != "accuracy":
-        steps = shares.meeting(offsets, most)
-        if steps is None:
-            raise TargetError(f"{choice.method}: no trial met {choice.target}; allow more prune.trials")
-        return pruned(shares.keep(steps)), {}
+        return _to_size(most, shares, offsets, pruned)
     return _to_accuracy(net, dataset, target, shares, offsets, pruned)
+
+
+def _to_size(
+    most: float,
+    shares: Shares,
+    offsets: Mapping[str, int],
+    pruned: Callable[[Mapping[str, Keep], str], Pruned],
+) -> tuple[Pruned, dict[str, float]]:
+    """Prune, and again with what was missed taken into account; the largest that is small enough is taken.
+
+    If none is, the smallest is taken: what was reached tells how small it is.
+    """
+    found: list[tuple[int, Pruned]] = []
+    allowed, tried = most, set()
+    for attempt in range(ATTEMPTS):
+        steps = shares.meeting(offsets, allowed)
+        if steps is None or tuple(steps.values()) in tried:
+            break
+        tried.add(tuple(steps.values()))
+        try:
+            one = pruned(shares.keep(steps), f"attempt-{attempt + 1}")
+        except PruningError:
+            if not found:
+                raise
+            break
+        size = shares.size_of(one.masks)
+        found.append((size, one))
+        if CLOSE * most <= size <= most:
+            break
+        allowed *= most * (1 + CLOSE) / 2 / size
+    if not found:
+        raise TargetError(f"{most:.3g} {shares.what} cannot be met; allow more prune.trials")
+    small_enough = [size for size, _ in found if size <= most]
+    best = max(small_enough) if small_enough else min(size for size, _ in found)
+    return next(one for size, one in found if size == best), {shares.what: shares.dense / best}
 
 
 def _to_accuracy(

@@ -26,11 +26,11 @@ from hwloop.pruning.masks import Masks, apply_masks, full_masks, without_unused_
 from hwloop.pruning.methods import METHODS, constraint_set, counts, shapes
 from hwloop.recipe import Keep, Prune
 
-STEPS_PER_DECADE = 8
+STEPS_PER_DECADE = 16
 """Shares are tried on a grid: so many for each factor of ten."""
-SMALLEST = 24
+SMALLEST = 48
 """Grid steps to the smallest share, a thousandth."""
-SPREAD = 8
+SPREAD = 16
 """Grid steps by which the shares of layers can differ."""
 TUNING_STEPS = 30
 VALIDATION_IMAGES = 1000
@@ -87,17 +87,18 @@ class Shares:
     def __init__(
         self, net: nn.Module, choice: Prune, array: tuple[int, int], what: str, image_shape: tuple[int, ...]
     ) -> None:
-        self._net, self._choice, self._what, self._image_shape = net, choice, what, image_shape
+        self._net, self._choice, self.what, self._image_shape = net, choice, what, image_shape
         self._layers: dict[str, CrossbarLayer] = crossbar_layers(net)
-        self._shapes, self._method = shapes(net, array), METHODS[choice.method]
+        self._array, self._shapes, self._method = array, shapes(net, array), METHODS[choice.method]
         self.free = [name for name in self._layers if name not in choice.keep]
         self._cells_per_column = choice.per_column if self._method.sparse_columns else None
         self._cuts: dict[tuple[str, int], torch.Tensor] = {}
+        self._groups = {name: getattr(layer, "groups", 1) for name, layer in self._layers.items()}
 
     @property
     def dense(self) -> int:
         """Size of the network that keeps everything."""
-        return self._size_of(full_masks(self._net))
+        return self.size_of(full_masks(self._net))
 
     def keep(self, steps: Mapping[str, int]) -> dict[str, Keep]:
         """Return what each layer keeps that is so many grid steps below its full share."""
@@ -114,7 +115,27 @@ class Shares:
         ranks = {name: one.rank for name, one in kept.items() if one.rank is not None}
         masks = self.masks(steps)
         whole = {name: mask for name, mask in masks.items() if name not in ranks}
-        return self._size_of(whole) + sum(self._factors(rank, name) for name, rank in ranks.items())
+        return self.size_of(whole) + sum(self._factors(rank, name) for name, rank in ranks.items())
+
+    def size_of(self, masks: Masks) -> int:
+        """Return the size of a network with these masks; layers may have become two of a lower rank."""
+        if self.what == "weights":
+            return sum(int(torch.count_nonzero(mask)) for mask in masks.values())
+        return sum(
+            tile_count(mask, self._array, self._groups.get(name, 1), cells_per_column=self._cells_per_column)
+            for name, mask in masks.items()
+        )
+
+    def lower_ranks(self, steps: Mapping[str, int]) -> dict[str, torch.Tensor]:
+        """Return the matrices of layers that lose rank at these steps, as near as that rank allows."""
+        found = {}
+        for name, kept in self.keep(steps).items():
+            if kept.rank is not None:
+                left, values, right = torch.linalg.svd(
+                    to_matrix(self._layers[name]).detach(), full_matrices=False
+                )
+                found[name] = (left[:, : kept.rank] * values[: kept.rank]) @ right[: kept.rank]
+        return found
 
     def meeting(self, offsets: Mapping[str, int], most: float) -> dict[str, int] | None:
         """Return the least steps, with layers so far apart, at which the network is not above ``most``."""
@@ -145,26 +166,15 @@ class Shares:
             self._cuts[name, step] = made.project(matrix) != 0
         return self._cuts[name, step]
 
-    def _size_of(self, masks: Masks) -> int:
-        if self._what == "weights":
-            return sum(int(torch.count_nonzero(mask)) for mask in masks.values())
-        return sum(
-            tile_count(
-                mask,
-                self._shapes[name].array,
-                getattr(self._layers[name], "groups", 1),
-                cells_per_column=self._cells_per_column,
-            )
-            for name, mask in masks.items()
-        )
-
     def _factors(self, rank: int, name: str) -> int:
         """Size of the two factors of a layer."""
         shape = self._shapes[name]
-        parts = [torch.ones(shape.rows, rank), torch.ones(rank, shape.cols)]
-        if self._what == "weights":
-            return sum(part.numel() for part in parts)
-        return sum(tile_count(part, shape.array) for part in parts)
+        return self.size_of(
+            {
+                f"{name}.u": torch.ones(shape.rows, rank, dtype=torch.bool),
+                f"{name}.v": torch.ones(rank, shape.cols, dtype=torch.bool),
+            }
+        )
 
 
 def at_level(offsets: Mapping[str, int], level: int) -> dict[str, int]:
@@ -213,7 +223,7 @@ def search(
     def objective(trial: optuna.Trial) -> float:
         offsets = {name: trial.suggest_int(name, 0, SPREAD) for name in shares.free}
         steps = shares.meeting(offsets, most)
-        loss = float("inf") if steps is None else _loss(net, shares.masks(steps), dataset, seed)
+        loss = float("inf") if steps is None else _loss(net, shares, steps, dataset, seed)
         if progress is not None:
             progress((trial.number + 1) / choice.trials, f"trial {trial.number + 1} of {choice.trials}")
         return loss
@@ -242,16 +252,21 @@ def most_per_column(bits: int, levels: int, dac_bits: int, rows: int, on_off: fl
     return max(fitting, default=0)
 
 
-def _loss(net: nn.Module, masks: Masks, dataset: Dataset, seed: int) -> float:
-    """Return the validation loss of the masked network after a few steps of training."""
-    net = copy.deepcopy(net)
+def _loss(net: nn.Module, shares: Shares, steps: Mapping[str, int], dataset: Dataset, seed: int) -> float:
+    """Return the validation loss at these steps, after a few steps of training what is masked."""
+    net, masks, lower = copy.deepcopy(net), shares.masks(steps), shares.lower_ranks(steps)
+    layers = crossbar_layers(net)
+    for name, matrix in lower.items():
+        layers[name].weight.data.copy_(from_matrix(layers[name], matrix))
+        layers[name].weight.requires_grad_(False)  # it would grow all its ranks again
     apply_masks(net, masks)
     net.train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-3)
     order = torch.randperm(len(dataset.train_x), generator=torch_stream(seed, "target", "order"))
     kept = {
         layer: from_matrix(layer, masks[name]).to(layer.weight)
-        for name, layer in crossbar_layers(net).items()
+        for name, layer in layers.items()
+        if name not in lower
     }
     with torch.random.fork_rng():
         torch.manual_seed(stream_key(seed, "target", "dropout") % 2**63)
