@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .common import JsonOption, TerminalProgress, emit_json, fail, output, resumable
+from .common import (
+    FreshOption,
+    JsonOption,
+    ResumeOption,
+    TerminalProgress,
+    check_resume,
+    emit_json,
+    fail,
+    output,
+    resumable,
+)
 
 if TYPE_CHECKING:
     from hwloop.recipe import Recipe
@@ -33,6 +43,8 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, with commas between.")] = "1,2,3",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    resume: ResumeOption = False,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prune a network in many ways, with the same effort, and compare what is left on real arrays.
@@ -47,6 +59,7 @@ def compare(
     from hwloop.recipe import load_recipe
     from hwloop.report import methods_chart, save_chart, write_choices
 
+    check_resume(resume, fresh, (out / "compare.json").is_file(), out)
     paths: list[Path | None] = [*recipes] if recipes else [None]
     given = {"lenet-mnist" if path is None else path.stem: load_recipe(path) for path in paths}
     if len(given) < len(paths):
@@ -56,7 +69,7 @@ def compare(
     with resumable(), TerminalProgress() as progress:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context) as executor:
-            found = run_compare(rows, chosen, out.resolve(), executor, progress)
+            found = run_compare(rows, chosen, out.resolve(), executor, progress, fresh=fresh)
     table = summarize(found)
     from device_models.files import write_atomically
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from device_models.files import write_atomically
+from device_models.folders import discard, is_vacant
 from hwloop.cost import (
     ADCS,
     chip_facts,
@@ -84,7 +85,13 @@ def fitted(recipe: Recipe) -> Recipe:
 
 
 def compare(
-    recipes: Mapping[str, Recipe], seeds: Sequence[int], out: Path, executor: Executor, progress: Progress
+    recipes: Mapping[str, Recipe],
+    seeds: Sequence[int],
+    out: Path,
+    executor: Executor,
+    progress: Progress,
+    *,
+    fresh: bool = False,
 ) -> list[dict[str, Any]]:
     """Prune, map and evaluate every row; what an earlier call in the same folder has done is not done again.
 
@@ -94,6 +101,7 @@ def compare(
         out: folder of the comparison.
         executor: runs the tasks.
         progress: shows how far it is.
+        fresh: throw away what an earlier call left in the folder.
 
     Returns:
         For each row and seed ``label``, ``seed``, and either its figures or ``error``.
@@ -102,7 +110,7 @@ def compare(
         CompareError: if the folder belongs to another comparison.
     """
     rows = rows_of(recipes, seeds)
-    _bind(out, recipes, seeds)
+    _bind(out, recipes, seeds, fresh)
     for station, task, names in (
         ("dense", train_dense, list({_dense_name(row.recipe): row for row in rows}.values())),
         ("rows", make_row, rows),
@@ -206,17 +214,22 @@ def _dense_name(recipe: Recipe) -> str:
     return f"{recipe.network.factory.partition(':')[2]}-{recipe.seed}-{digest}"
 
 
-def _bind(out: Path, recipes: Mapping[str, Recipe], seeds: Sequence[int]) -> None:
-    """Make the folder of a comparison, or go on in it; rows and seeds may be added, not changed."""
+def _bind(out: Path, recipes: Mapping[str, Recipe], seeds: Sequence[int], fresh: bool) -> None:
+    """Make the folder of a comparison, or go on in it: rows and seeds may be added, not changed."""
     path = out / "compare.json"
     new = {label: recipe.model_dump(mode="json") for label, recipe in recipes.items()}
     known: dict[str, Any] = {}
-    if path.exists():
+    if path.exists() and fresh:
+        for name in ("dense", "runs", "rows"):
+            discard(out / name)
+    elif path.exists():
         known = _read(path)["recipes"]
         changed = [label for label, recipe in new.items() if known.get(label, recipe) != recipe]
         if changed:
-            raise CompareError(f"{out}: row {changed[0]} was made with another recipe; use another folder")
-    elif out.is_dir() and any(out.iterdir()):
+            raise CompareError(
+                f"{out}: row {changed[0]} was made with another recipe; use another folder, or --fresh"
+            )
+    elif not is_vacant(out):
         raise CompareError(f"{out}: not empty, and not the folder of a comparison; use another folder")
     out.mkdir(parents=True, exist_ok=True)
     identity = {"format": FORMAT, "recipes": known | new, "seeds": list(seeds)}
