@@ -9,6 +9,7 @@ trains a few steps, and counts the loss on validation images. Tiles are counted 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -99,6 +100,16 @@ class Shares:
     def dense(self) -> int:
         """Size of the network that keeps everything."""
         return self.size_of(full_masks(self._net))
+
+    @property
+    def by_size(self) -> dict[str, int]:
+        """Offsets at which shares go by the root of how many weights a layer has: small layers bear less."""
+        sizes = {name: self._shapes[name].rows * self._shapes[name].cols for name in self.free}
+        largest = max(sizes.values())
+        return {
+            name: min(SPREAD, round(STEPS_PER_DECADE * math.log10(largest / size) / 2))
+            for name, size in sizes.items()
+        }
 
     def keep(self, steps: Mapping[str, int]) -> dict[str, Keep]:
         """Return what each layer keeps that is so many grid steps below its full share."""
@@ -232,6 +243,7 @@ def search(
     sampler = optuna.samplers.TPESampler(seed=stream_key(seed, "target") % 2**32)
     study = optuna.create_study(sampler=sampler)
     study.enqueue_trial(dict.fromkeys(shares.free, 0))
+    study.enqueue_trial(shares.by_size)
     study.optimize(objective, n_trials=choice.trials)
     return shares, dict(study.best_params)
 
