@@ -25,7 +25,7 @@ from torch import nn
 
 from device_models.crossbar import Wires
 from device_models.files import write_atomically
-from device_models.folders import alone_in
+from device_models.folders import alone_in, discard
 from hwloop.adc import CALIBRATION_IMAGES, Ranges
 from hwloop.datasets import Dataset
 from hwloop.evaluation import evaluate_instances
@@ -47,6 +47,7 @@ RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip
 """The rungs that are climbed if nothing is said; ``hardware``, ``hybrid`` and ``remap`` can be asked for.
 
 ``digital`` is the control: the same training without arrays, evaluated without arrays."""
+NETWORKS = ("dense", "pruned")
 ONCE = ("none", "scale", "batch-norm")
 """Rungs that train nothing: one seed tells all."""
 
@@ -115,7 +116,7 @@ def ladder(
         raise LadderError(f"no rung {unknown[0]!r}; there are {', '.join(known)}")
     _bind(out, {"recipe": recipe.model_dump(mode="json"), "code": code_digest()}, fresh)
     run = Run(RunFolder.create(out / "base", recipe, fresh), load_inputs(recipe), progress)
-    networks = ("dense", "pruned") if recipe.prune.keep else ("dense",)
+    networks = NETWORKS if recipe.prune.keep else NETWORKS[:1]
     walk(run, "prune" if "pruned" in networks else "train")
     results = []
     with alone_in(out):
@@ -388,6 +389,6 @@ def _bind(out: Path, identity: Mapping[str, Any], fresh: bool) -> None:
         raise LadderError(f"{out}: not empty, and not the folder of a ladder; use another folder")
     out.mkdir(parents=True, exist_ok=True)
     if fresh:
-        for result in out.glob("*/*/result.json"):
-            result.unlink()
+        for network in NETWORKS:
+            discard(out / network)
     write_atomically(path, (json.dumps(wanted, indent=1) + "\n").encode())

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from device_models.card import DeviceCard
 from device_models.converters import slices
 from device_models.crossbar import Wires, effective_conductance
+from device_models.random import stream_key
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, resolution
 from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, to_matrix, windows
 from hwloop.pruning.constraints import LevelSet
@@ -108,7 +109,15 @@ class SurrogateLayer(nn.Module):
         weight = from_matrix(self.layer, effective * self.levels.scale)
         with torch.no_grad():
             value = self._read(x, cells)
-        return _through(x, weight, value, self.layer)
+        return _through(x, weight, value, self.layer) + self.bias
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """What is added to the sums, broadcast over them."""
+        bias = self.layer.bias
+        if bias is None:
+            return torch.zeros(())
+        return bias[:, None, None] if isinstance(self.layer, nn.Conv2d) else bias
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -248,6 +257,40 @@ def surrogate_network(net: nn.Module, conductance_map: ConductanceMap, arrays: A
     return net
 
 
+@torch.no_grad()
+def gains(net: nn.Module, x: torch.Tensor, seed: int) -> dict[str, float]:
+    """Return by what factor the sums of each layer must grow to be nearest to those without arrays.
+
+    Least squares, layer by layer, on inputs that reach a layer when those before it have grown already.
+
+    Args:
+        net: a network of surrogate layers; not changed.
+        x: images.
+        seed: seed of the devices that they are read on.
+    """
+    found: dict[str, float] = {}
+
+    def grow(layer: SurrogateLayer, given: tuple[torch.Tensor], read: torch.Tensor) -> torch.Tensor:
+        bias = layer.bias
+        exact, sums = layer.layer(given[0]) - bias, read - bias
+        size = float(sums.square().sum())
+        found[layer.name] = float((exact * sums).sum()) / size if size else 1.0
+        return sums * found[layer.name] + bias
+
+    layers = [module for module in net.modules() if isinstance(module, SurrogateLayer)]
+    hooks = [layer.register_forward_hook(grow) for layer in layers]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_key(seed, "gains") % 2**63)
+            for layer in layers:
+                layer.refresh()
+            net.eval()(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
 def make_arrays(
     conductance_map: ConductanceMap,
     wires: Wires | None,
@@ -305,16 +348,13 @@ class _Product(torch.autograd.Function):
 def _through(
     x: torch.Tensor, weight: torch.Tensor, value: torch.Tensor, layer: CrossbarLayer
 ) -> torch.Tensor:
-    """Return ``value`` plus the bias, with the gradient that a layer of these weights has."""
+    """Return ``value`` with the gradient that a layer of these weights has."""
     padding = layer.padding if isinstance(layer, nn.Conv2d) else None
     if isinstance(padding, str):
         model = F.conv2d(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)  # type: ignore[arg-type]
-        result = value + (model - model.detach())
-    else:
-        result = _Product.apply(x, weight, value, layer)
-    if layer.bias is None:
-        return result
-    return result + (layer.bias[:, None, None] if isinstance(layer, nn.Conv2d) else layer.bias)
+        return value + (model - model.detach())
+    result: torch.Tensor = _Product.apply(x, weight, value, layer)
+    return result
 
 
 def _lines(index: torch.Tensor) -> slice | torch.Tensor:

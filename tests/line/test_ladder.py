@@ -71,6 +71,15 @@ def test_what_is_done_is_not_done_again(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
 
 
+def test_begun_anew_it_reads_as_the_new_recipe_says(recipe_file: Path, tmp_path: Path) -> None:
+    recipe, out = load_recipe(recipe_file), tmp_path / "ladder"
+    ladder(recipe, out, Silence(), rungs=("none",))
+    finer = recipe.model_copy(update={"hardware": recipe.hardware.model_copy(update={"adc_bits": 8})})
+    ladder(finer, out, Silence(), rungs=("none",), fresh=True)
+    bits = json.loads((out / "dense" / "readout.json").read_text("utf-8"))["adc_bits"]
+    assert bits == 8 or set(bits.values()) == {8}
+
+
 def test_the_command_shows_it(climbed: tuple[Path, list[dict[str, Any]]], recipe_file: Path) -> None:
     out, results = climbed
     command = ["ladder", str(recipe_file), "--out", str(out), "--rungs", ",".join(RUNGS), "--chips", "1"]

@@ -26,7 +26,7 @@ from hwloop.training.codes import Codes
 from hwloop.training.strategies import Outcome, Task, run_strategy
 from hwloop.training.strategies.remap import find_stuck, harm, place
 from hwloop.training.strategies.task import distilled
-from hwloop.training.surrogate import SurrogateLayer, make_arrays, surrogate_network
+from hwloop.training.surrogate import SurrogateLayer, gains, make_arrays, surrogate_network
 from tests.line.test_retrain import blobs, network, same_map
 
 WIRES = Wires(40.0, 40.0, driver=100.0, sense=100.0)
@@ -191,6 +191,16 @@ def test_its_model_of_arrays_reads_as_hardware_does_in_distribution(
     assert float(one.std(0).mean() / two.std(0).mean()) == pytest.approx(1, abs=0.2)
     # What they agree in is not the product of the network itself.
     assert (two.mean(0) - ideal).abs().mean() > 3 * (one.mean(0) - two.mean(0)).abs().mean()
+
+
+@pytest.mark.parametrize(("wires", "least", "most"), [(Wires(0.0, 0.0), 0.95, 1.05), (WIRES, 1.05, 1.6)])
+def test_codes_count_for_more_where_wires_leave_less(
+    wires: Wires, least: float, most: float, start: tuple[nn.Module, ConductanceMap], dataset: Dataset
+) -> None:
+    net, before = start
+    arrays = make_arrays(before, wires, Readout(dac_bits=8), 1)
+    on_arrays = surrogate_network(network_from_map(net, before), before, arrays)
+    assert all(least < gain < most for gain in gains(on_arrays, dataset.train_x[:100], 1).values())
 
 
 def test_gradients_through_the_wires_are_finite_differences(start: tuple[nn.Module, ConductanceMap]) -> None:

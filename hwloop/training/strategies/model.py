@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from hwloop.hardware import network_from_map
+from hwloop.mapping import ConductanceMap
 from hwloop.training.codes import Codes
 from hwloop.training.fit import fit
 from hwloop.training.strategies.task import Outcome, Task
-from hwloop.training.surrogate import SurrogateLayer, make_arrays, surrogate_network
+from hwloop.training.surrogate import Arrays, SurrogateLayer, gains, make_arrays, surrogate_network
+
+IMAGES = 100
+"""Training images that show how much the sums of each layer shrink on arrays."""
 
 
 def train_on_variation(task: Task) -> Outcome:
@@ -26,10 +32,14 @@ def train_on_ir_drop(task: Task) -> Outcome:
 
 def _train(task: Task, name: str, *, exact: bool) -> Outcome:
     arrays = make_arrays(task.conductance_map, task.wires, task.readout, task.seed, exact=exact)
-    net = surrogate_network(network_from_map(task.net, task.conductance_map), task.conductance_map, arrays)
     dataset, choice = task.images, task.choice
+    start = _grown(
+        task.conductance_map,
+        gains(_on(task, task.conductance_map, arrays), dataset.train_x[:IMAGES], task.seed),
+    )
+    net = _on(task, start, arrays)
     loop = _Loop(net, math.ceil(len(dataset.train_x) / choice.batch), choice.refresh)
-    codes = Codes(task.conductance_map, loop.layers)
+    codes = Codes(start, loop.layers)
     records = fit(
         loop,
         dataset,
@@ -45,6 +55,19 @@ def _train(task: Task, name: str, *, exact: bool) -> Outcome:
         progress=task.progress,
     )
     return Outcome(codes.reached(loop.running), records=records)
+
+
+def _on(task: Task, conductance_map: ConductanceMap, arrays: Arrays) -> nn.Module:
+    return surrogate_network(network_from_map(task.net, conductance_map), conductance_map, arrays)
+
+
+def _grown(conductance_map: ConductanceMap, by: Mapping[str, float]) -> ConductanceMap:
+    """Return the map whose codes count for more; weights cannot grow, for the largest have the highest level."""
+    layers = {
+        name: replace(layer, weight_per_siemens=layer.weight_per_siemens * by[name])
+        for name, layer in conductance_map.layers.items()
+    }
+    return replace(conductance_map, layers=layers)
 
 
 class _Loop(nn.Module):
