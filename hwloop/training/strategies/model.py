@@ -62,7 +62,7 @@ def _on(task: Task, conductance_map: ConductanceMap, arrays: Arrays) -> nn.Modul
 
 
 def _grown(conductance_map: ConductanceMap, by: Mapping[str, float]) -> ConductanceMap:
-    """Return the map whose codes count for more; weights cannot grow, for the largest have the highest level."""
+    """Return the map whose codes count for more; the largest weights, at the highest level, cannot grow."""
     layers = {
         name: replace(layer, weight_per_siemens=layer.weight_per_siemens * by[name])
         for name, layer in conductance_map.layers.items()
