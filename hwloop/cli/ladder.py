@@ -57,14 +57,17 @@ def ladder(
         emit_json({"out": str(out), "rungs": results})
         return
     output.print(_table(results))
+    for result in results:
+        if "error" in result:
+            output.print(f"{result['network']} {result['rung']}: {result['error']}", soft_wrap=True)
     output.print("* trained and evaluated on the same chips; before: the rung below on these chips")
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("network", "rung"):
-        table.add_column(heading)
-    for heading in ("seeds", "accuracy, %", "±", "recovered, %", "devices", "writes", "reads", "seconds"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("%", "±", "recovered", "devices", "writes", "reads", "s"):
         table.add_column(heading, justify="right")
     for row in summary(results):
         table.add_row(*(str(value) for value in row.values()))
@@ -72,15 +75,15 @@ def _table(results: list[dict[str, Any]]) -> Table:
 
 
 def summary(results: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return a row of text for each network and rung, its seeds together."""
+    """Return a row of text for each network and rung, its seeds together; accuracy in percent."""
     rows: list[dict[str, str]] = []
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault((result["network"], result["rung"]), []).append(result)
     for (network, rung), group in groups.items():
-        row = {"network": network, "rung": rung, "seeds": str(len(group))}
+        row = {"network": network, "rung": rung}
         if "error" in group[0]:
-            rows.append({**row, "accuracy": group[0]["error"]})
+            rows.append({**row, "accuracy": "–"})
             continue
         values = [100 * value for result in group for value in result["accuracy"]]
         nothing = groups.get((network, "none"))
@@ -93,12 +96,20 @@ def summary(results: list[dict[str, Any]]) -> list[dict[str, str]]:
                 "recovered": _recovered(group, nothing),
                 "devices": str(len(values)),
                 **{
-                    name: f"{statistics.fmean(result[name] for result in group):.3g}"
+                    name: _short(statistics.fmean(result[name] for result in group))
                     for name in ("writes", "reads", "seconds")
                 },
             }
         )
     return rows
+
+
+def _short(count: float) -> str:
+    """Two digits of a count and its thousands: 4.3M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.{1 if count < 10 * size else 0}f}{letter}"
+    return f"{count:.0f}"
 
 
 def _recovered(group: list[dict[str, Any]], nothing: list[dict[str, Any]] | None) -> str:
@@ -110,4 +121,4 @@ def _recovered(group: list[dict[str, Any]], nothing: list[dict[str, Any]] | None
     if lost < 0.005:
         return ""
     reached = statistics.fmean(value for result in group for value in result["accuracy"])
-    return f"{100 * (reached - digital + lost) / lost:.0f}"
+    return f"{100 * (reached - digital + lost) / lost:.0f} %"
