@@ -1,6 +1,6 @@
 """Long commands, killed at random moments and resumed: the same figures, and no file that cannot be used.
 
-    python benchmarks/kill_resume.py [--kills 100] [--seed 1] [--out docs/results/kill-resume.md]
+    python benchmarks/kill_resume.py [--kills 100] [--command NAME] [--out docs/results/kill-resume.md]
 
 ``run``, ``prune``, ``retrain``, ``sweep``, ``calibrate`` and ``verify`` each go through once undisturbed,
 on digits and a network that take seconds. Then each is started in a folder of its own and ended by SIGKILL
@@ -62,7 +62,7 @@ class Command:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             [sys.executable, "-m", "hwloop", *given],
-            cwd=ROOT,
+            cwd=folder,  # a card says which file it comes from, as it was named
             env=environment,
             text=True,
             stdout=subprocess.PIPE,
@@ -174,7 +174,7 @@ def commands(recipe: Path, given: Path) -> list[Command]:
         ),
         Command(
             "calibrate",
-            lambda f: ["calibrate", f / "measured.h5", "--out", f / "cell.toml"],
+            lambda f: ["calibrate", "measured.h5", "--out", f / "cell.toml"],
             copy("measured.h5"),
             lambda f: unfinished_folder(f / "cell.toml", "calibrate").exists(),
         ),
@@ -223,6 +223,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--command", action="append", help="one command only")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     console, rng = Console(highlight=False), random.Random(given.seed)
@@ -231,6 +232,7 @@ def main() -> None:
         recipe = write_recipe(root)
         tried = commands(recipe, root)
         whole = root / "whole"
+        whole.mkdir()
         tried[0].finish(whole)
         shutil.copy(whole / "run" / "maps.h5", root / "maps.h5")
         shutil.copytree(whole / "run", root / "mapped")
@@ -240,6 +242,7 @@ def main() -> None:
         write_measurements(
             root / "measured.h5", {name.replace(" ", "-"): MAKERS[name](1, True)[0] for name in names}
         )
+        tried = [command for command in tried if command.name in (given.command or [command.name])]
         for command in tried:
             folder = root / f"{command.name}-whole"
             folder.mkdir()
