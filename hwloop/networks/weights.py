@@ -58,7 +58,8 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
     except OSError as error:
         raise NetworkError(f"{path}: cannot be read ({error.strerror or error})") from error
     except safetensors.SafetensorError as error:
-        raise NetworkError(f"{path}: not a complete safetensors file ({error})") from error
+        reason = ascii(str(error))[1:-1][:200]  # it may quote the file
+        raise NetworkError(f"{path}: not a complete safetensors file ({reason})") from error
     for name, value in weights.items():
         known = _FLOATS if state[name].is_floating_point() else _WHOLE
         if value.dtype not in known:

@@ -270,7 +270,7 @@ class Edits:
                     _edit(rng, file)
                 if self._seal is not None:
                     self._seal(file)
-        except (KeyError, ValueError, TypeError, OSError, RuntimeError, OverflowError):
+        except (LookupError, ValueError, TypeError, OSError, RuntimeError, OverflowError):
             pass  # what the edit so far left is a file like any other
         return self._path.read_bytes()
 

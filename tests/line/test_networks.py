@@ -185,6 +185,15 @@ def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
 
 
+def test_what_a_damaged_weights_file_says_is_shown_in_one_printable_line(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(small_network(), path)
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"\x7f32"', 1))
+    with pytest.raises(NetworkError, match="not a complete safetensors file") as raised:
+        load_weights(small_network(), path)
+    assert str(raised.value).isprintable()
+
+
 def test_a_weights_file_that_is_missing_or_cut_is_named(tmp_path):
     save_weights(small_network(), tmp_path / "whole.safetensors")
     whole = (tmp_path / "whole.safetensors").read_bytes()
