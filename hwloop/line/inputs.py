@@ -15,6 +15,7 @@ from hwloop.cost import vectors_per_image
 from hwloop.datasets import Dataset, load_dataset
 from hwloop.mapping import largest_code
 from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights
+from hwloop.pruning import check_target
 from hwloop.recipe import ON_ANY_CHIP, HardwareChoice, Recipe, RecipeError
 
 
@@ -80,6 +81,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
             f"retrain.strategy: the line evaluates on fresh devices, which {strategy!r} is not for; "
             f"use one of {', '.join(ON_ANY_CHIP)}, or hwloop ladder"
         )
+    check_target(recipe.prune, recipe.hardware, card.levels, dataset)
     net = inputs.network()
     layers = crossbar_layers(net)
     unknown = sorted(recipe.prune.keep.keys() - layers)

@@ -33,6 +33,7 @@ from .prune import Pruned as Pruned
 from .prune import PruningError as PruningError
 from .prune import prune as prune
 from .purify import purify as purify
+from .reach import check_target as check_target
 from .reach import prune_to_target as prune_to_target
 from .reorder import reorder as reorder
 from .targets import Target as Target

@@ -24,6 +24,22 @@ CLOSE = 0.85
 """A pruning that leaves this part of what a size allows is near enough."""
 
 
+def check_target(choice: Prune, hardware: HardwareChoice, levels: int, dataset: Dataset) -> Target | None:
+    """Return the target of a choice, if it has one.
+
+    Raises:
+        TargetError: if it is none, its method does not bound ADC bits, or there are no validation images.
+    """
+    if choice.target is None:
+        return None
+    target = Target.parse(choice.target)
+    if target.what == "adc_bits":
+        _bounded(choice, target, hardware, levels)
+    elif not len(dataset.validation_x):
+        raise TargetError("a target needs validation images: set data.validation")
+    return target
+
+
 def prune_to_target(
     net: nn.Module,
     dataset: Dataset,
@@ -73,9 +89,9 @@ def prune_to_target(
             **training,
         )
 
-    if choice.target is None:
+    target = check_target(choice, hardware, levels, dataset)
+    if target is None:
         return pruned(choice.keep), {}
-    target = Target.parse(choice.target)
     if target.what == "adc_bits":
         bounded = _bounded(choice, target, hardware, levels)
         shares = Shares(net, bounded, array, "weights", image)

@@ -208,7 +208,7 @@ def search(
 
     Args:
         net: the dense network; not changed.
-        dataset: a few steps are trained on its training part; its validation part decides.
+        dataset: a few steps are trained on its training part; its validation part, not empty, decides.
         choice: method, its options, layers that are given, and trials.
         array_shape: word lines and bit lines of one array.
         most: tiles or weights that it may have.
@@ -220,10 +220,8 @@ def search(
         The shares, and for each free layer by how many grid steps it lags behind the others.
 
     Raises:
-        TargetError: if no shares are small enough, or there are no validation images.
+        TargetError: if no shares are small enough.
     """
-    if not len(dataset.validation_x):
-        raise TargetError("a target needs validation images: set data.validation")
     shares = Shares(net, choice, array_shape, what, tuple(dataset.train_x.shape[1:]))
     if shares.meeting(dict.fromkeys(shares.free, 0), most) is None:
         raise TargetError(

@@ -36,6 +36,21 @@ def test_what_was_reached_is_said(tmp_path):
     assert weights["dense"] / weights["kept"] >= 3
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "weights=0.5x"), "write tiles=8x or weights=20x"),
+        (("--target", "adc_bits=4"), "does not bound ADC bits"),
+    ],
+)
+def test_targets_that_cannot_be_met_are_refused_before_anything_is_trained(tmp_path, options, message):
+    recipe = write_recipe(tmp_path, **SHORT)
+    result = run("prune", NETWORK, "--recipe", recipe, *options, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_factored_network_goes_through_the_whole_line(tmp_path):
     recipe = write_recipe(
         tmp_path,
