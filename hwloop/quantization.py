@@ -22,7 +22,8 @@ from hwloop.networks import crossbar_layers, from_matrix, to_matrix
 from hwloop.pruning import LevelSet
 from hwloop.training.fit import EpochRecord, cosine, fit
 
-SCALE_CANDIDATES = 256
+SCALES = 0.2 + 0.8 / 255 * torch.arange(320, dtype=torch.float64)
+"""Scales that are tried, over the one that puts the largest weight on the highest level."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,13 @@ def largest_scale(matrix: torch.Tensor, levels: int) -> float:
 def best_scale(matrix: torch.Tensor, levels: int) -> float:
     """Return the scale that puts the nonzero entries of ``matrix`` on levels with the least squared error.
 
-    The error has many local minima, so a grid of scales up to the one that reaches the largest entry is
-    searched; each is refined by least squares for the codes that it gives.
+    The error has many local minima, so a grid of scales is searched; each is refined by least squares for
+    the codes that it gives.
     """
     values = matrix[matrix != 0].detach().double()
     if not len(values):
         return 1.0
-    grid = values.abs().max() / levels * torch.linspace(0.2, 1.0, SCALE_CANDIDATES, dtype=torch.float64)
+    grid = values.abs().max() / levels * SCALES
 
     def refined(scale: float) -> tuple[float, float]:
         codes = LevelSet(scale, levels).codes(values).double()

@@ -9,6 +9,7 @@ from typing import Any
 from device_models.toml import to_toml
 from hwloop.recipe import Recipe
 from hwloop.report import Choice, ChoicesPage, Column
+from hwloop.report.front import unbeaten
 
 ACCURACIES = ("dense", "pruned", "quantized", "hardware")
 MEANS = (
@@ -89,13 +90,8 @@ def compare_page(
             values[run["label"]] += run["accuracy"]["hardware"]
     good = [row for row in table if "error" not in row]
 
-    def merits(row: Mapping[str, Any]) -> tuple[float, ...]:
-        return row["hardware"]["mean"], -row["mapped_tiles"], -row["adc_energy_j"]
-
-    def beaten(row: Mapping[str, Any]) -> bool:
-        others = [merits(one) for one in good if merits(one) != merits(row)]
-        return any(all(a >= b for a, b in zip(other, merits(row), strict=True)) for other in others)
-
+    merits = [(row["hardware"]["mean"], -row["mapped_tiles"], -row["adc_energy_j"]) for row in good]
+    best = {row["label"] for row, kept in zip(good, unbeaten(merits), strict=True) if kept}
     columns = [
         Column("quantized", "digital accuracy, %", 100.0),
         Column("weights", "weights, times fewer"),
@@ -111,7 +107,7 @@ def compare_page(
             figures={}
             if "error" in row
             else {**{c.key: row[c.key] for c in columns[1:]}, "quantized": row["quantized"]["mean"]},
-            best="error" not in row and not beaten(row),
+            best=row["label"] in best,
             error=row.get("error", ""),
         )
         for row in table

@@ -26,9 +26,10 @@ from .record_file import (
     read_request,
     write_exchange,
 )
+from .wrapped import WrappedHardware
 
 
-class RecordingHardware:
+class RecordingHardware(WrappedHardware):
     """Hardware whose every exchange is written down; use as a context manager.
 
     While the record is made, each exchange is a file in the folder ``PATH.record``, whole or not there. When
@@ -46,7 +47,9 @@ class RecordingHardware:
     """
 
     def __init__(self, hardware: Resumable, path: str | Path) -> None:
-        self._hardware, self._path = hardware, Path(path)
+        super().__init__(hardware)
+        self._hardware: Resumable = hardware
+        self._path = Path(path)
         self._folder = self._path.with_name(f"{self._path.name}.record")
         if self._path.exists():
             raise RecordError(f"{self._path}: is there already; replay it, or choose another file")
@@ -75,16 +78,6 @@ class RecordingHardware:
         elif not self._done and not self._there:
             discard(self._folder)
         self._stack.close()
-
-    @property
-    def identity(self) -> dict[str, str | int | float | bool]:
-        """That of the hardware."""
-        return self._hardware.identity
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the hardware."""
-        return self._hardware.capabilities
 
     def program(
         self, conductance_map: ConductanceMap, layers: Collection[str] | None = None

@@ -75,6 +75,13 @@ def to_matrix(layer: CrossbarLayer, weight: torch.Tensor | None = None) -> torch
     return torch.block_diag(*blocks) if layer.groups > 1 else blocks[0]
 
 
+def bias_of(layer: CrossbarLayer) -> torch.Tensor:
+    """Return a layer's bias in a shape that broadcasts over its outputs; zero if it has none."""
+    if layer.bias is None:
+        return torch.zeros(())
+    return layer.bias[:, None, None] if isinstance(layer, nn.Conv2d) else layer.bias
+
+
 def from_matrix(layer: CrossbarLayer, matrix: torch.Tensor) -> torch.Tensor:
     """Return the weight of ``layer`` whose GEMM form is ``matrix``: the inverse of :func:`to_matrix`.
 

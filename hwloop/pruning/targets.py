@@ -23,6 +23,7 @@ from device_models.random import stream_key, torch_stream
 from hwloop.datasets import Dataset
 from hwloop.mapping import tile_count
 from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, to_matrix
+from hwloop.pruning.constraints import LowRank
 from hwloop.pruning.masks import Masks, apply_masks, full_masks, without_unused_paths
 from hwloop.pruning.methods import METHODS, constraint_set, counts, shapes
 from hwloop.recipe import Keep, Prune
@@ -142,10 +143,7 @@ class Shares:
         found = {}
         for name, kept in self.keep(steps).items():
             if kept.rank is not None:
-                left, values, right = torch.linalg.svd(
-                    to_matrix(self._layers[name]).detach(), full_matrices=False
-                )
-                found[name] = (left[:, : kept.rank] * values[: kept.rank]) @ right[: kept.rank]
+                found[name] = LowRank(kept.rank).project(to_matrix(self._layers[name]).detach())
         return found
 
     def meeting(self, offsets: Mapping[str, int], most: float) -> dict[str, int] | None:

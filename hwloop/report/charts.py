@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from device_models.files import write_atomically
+from hwloop.report.front import unbeaten
 from hwloop.report.style import BLUE, GREY, INK, ORANGE, SERIES, drawing, new_figure, quiet
 
 if TYPE_CHECKING:
@@ -152,10 +153,9 @@ def methods_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for axes, (name, factor, label, which) in zip(figure.subplots(1, 3), panels, strict=True):
             x = np.array([factor * row[name] for row in rows])
             mean = np.array([100 * row[which]["mean"] for row in rows])
-            beaten = (x <= x[:, None]) & (mean >= mean[:, None])
-            beaten &= (x < x[:, None]) | (mean > mean[:, None])
+            best = unbeaten(list(zip(mean, -x, strict=True)))
             for number, row in enumerate(rows):
-                colour = GREY if beaten[number].any() else BLUE
+                colour = BLUE if best[number] else GREY
                 axes.errorbar(x[number], mean[number], 100 * row[which]["std"], fmt="o", color=colour,
                               markersize=4, capsize=2)  # fmt: skip
                 axes.annotate(str(number + 1), (x[number], mean[number]), (4, 4),

@@ -28,6 +28,7 @@ from hwloop.line import Run, RunFolder, load_inputs, walk
 from hwloop.networks import crossbar_layers
 from hwloop.progress import Progress
 from hwloop.recipe import Recipe
+from hwloop.report.front import unbeaten
 from hwloop.sweep.axes import Axis, Design, SweepError, designs
 from hwloop.sweep.table import FIGURES, Table, row_types
 from hwloop.sweep.tasks import evaluate, hold, price, solve
@@ -162,12 +163,11 @@ def mark_best(results: list[dict[str, Any]]) -> None:
     def merits(result: Mapping[str, Any]) -> tuple[float, ...]:
         return statistics.fmean(result["accuracy"]), -result["area_mm2"], -result["energy_per_image_j"]
 
-    reached = [merits(result) for result in results if "error" not in result]
+    reached = [result for result in results if "error" not in result]
     for result in results:
-        result["best"] = "error" not in result and not any(
-            other != merits(result) and all(a >= b for a, b in zip(other, merits(result), strict=True))
-            for other in reached
-        )
+        result["best"] = False
+    for result, best in zip(reached, unbeaten([merits(result) for result in reached]), strict=True):
+        result["best"] = best
 
 
 def _identity(recipe: Recipe, axes: Sequence[Axis]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from device_models.converters import slices
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, resolution
-from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, to_matrix, windows
+from hwloop.networks import CrossbarLayer, bias_of, crossbar_layers, from_matrix, to_matrix, windows
 from hwloop.pruning.constraints import LevelSet
 from hwloop.recipe import Readout
 from hwloop.training.cell_table import cell_table, look_up
@@ -109,15 +109,8 @@ class SurrogateLayer(nn.Module):
         weight = from_matrix(self.layer, effective * self.levels.scale)
         with torch.no_grad():
             value = self._read(x, cells)
-        return _through(x, weight, value, self.layer) + self.bias
-
-    @property
-    def bias(self) -> torch.Tensor:
-        """What is added to the sums, broadcast over them."""
-        bias = self.layer.bias
-        if bias is None:
-            return torch.zeros(())
-        return bias[:, None, None] if isinstance(self.layer, nn.Conv2d) else bias
+        sums = _through(x, weight, value, self.layer)
+        return sums if self.layer.bias is None else sums + bias_of(self.layer)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -271,7 +264,7 @@ def gains(net: nn.Module, x: torch.Tensor, seed: int) -> dict[str, float]:
     found: dict[str, float] = {}
 
     def grow(layer: SurrogateLayer, given: tuple[torch.Tensor], read: torch.Tensor) -> torch.Tensor:
-        bias = layer.bias
+        bias = bias_of(layer.layer)
         exact, sums = layer.layer(given[0]) - bias, read - bias
         size = float(sums.square().sum())
         found[layer.name] = float((exact * sums).sum()) / size if size else 1.0

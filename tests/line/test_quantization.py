@@ -52,15 +52,15 @@ def test_kept_weights_are_codes_from_one_to_the_levels_and_pruned_ones_are_zero(
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 20))
-def test_no_other_scale_that_uses_the_highest_level_fits_better(seed, levels):
+def test_no_other_scale_fits_better(seed, levels):
     values = torch.randn(60, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
     def error(scale):
         return float((LevelSet(scale, levels).project(values) - values).square().sum())
 
     found = error(best_scale(values, levels))
-    # No scale that leaves the highest level unused; the grid of the search is finite.
-    others = torch.linspace(0.02, 1.0, 500, dtype=torch.float64) * values.abs().max() / levels
+    # The grid of the search is finite, so a better scale may lie between its points.
+    others = torch.linspace(0.02, 1.2, 500, dtype=torch.float64) * values.abs().max() / levels
     assert found <= 1.01 * min(error(scale) for scale in others.tolist())
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from hwloop.datasets import Dataset
 from hwloop.hardware import HardwareLayer, network_from_map
 from hwloop.mapping import ConductanceMap
-from hwloop.networks import CrossbarLayer
+from hwloop.networks import CrossbarLayer, bias_of
 from hwloop.training.codes import Codes
 from hwloop.training.fit import EpochRecord, Loss, fit
 from hwloop.training.strategies.task import Outcome, Task
@@ -73,13 +73,7 @@ class _Recorded(nn.Module):
         if self.numbers is None:
             with torch.no_grad():
                 return self.reads(x)
-        return self.outputs[self.numbers] + self.bias()
-
-    def bias(self) -> torch.Tensor:
-        """The layer's bias, in a shape that fits its outputs."""
-        if self.layer.bias is None:
-            return torch.zeros(1)
-        return self.layer.bias[:, None, None] if isinstance(self.layer, nn.Conv2d) else self.layer.bias
+        return self.outputs[self.numbers] + bias_of(self.layer)
 
 
 class _Chip(nn.Module):
@@ -236,7 +230,7 @@ class _Chip(nn.Module):
             holder.numbers = None
         for recorded in new:
             if isinstance(recorded, _Recorded):
-                recorded.outputs = torch.cat(found[recorded.name]) - recorded.bias().detach()
+                recorded.outputs = torch.cat(found[recorded.name]) - bias_of(recorded.layer).detach()
 
 
 def _by_number(loss: Loss, data: Dataset) -> Loss:
