@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,15 +176,16 @@ def _make(row: Row, out: Path) -> dict[str, Any]:
         "epochs": epochs,
         "reached": found["prune"]["reached"],
         **found["prune"]["sizes"],
-        **_hardware(run, found["map"]["vectors"]),
+        **_hardware(run, found["map"]["vectors"], found["prune"].get("ranks", {})),
     }
 
 
-def _hardware(run: Run, vectors: Mapping[str, int]) -> dict[str, Any]:
+def _hardware(run: Run, vectors: Mapping[str, int], factored: Collection[str]) -> dict[str, Any]:
     """Return ADC bits and costs of the mapped network, and of the dense one on the same arrays."""
     readout, card = run.recipe.hardware, load_cost_card()
     mapped = read_map(run.path("map", "maps.h5"))
-    facts, dense = chip_facts(mapped, vectors, readout), dense_facts(mapped, vectors, readout)
+    facts = chip_facts(mapped, vectors, readout)
+    dense = dense_facts(mapped, vectors, readout, factored)
     chips = estimate_by_law(facts, card, readout)
     chip = chips[card.default_adc_law]
     saved = saving(dense, facts, lambda one: estimate(one, card, readout).area_mm2)

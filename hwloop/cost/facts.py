@@ -6,7 +6,7 @@ Facts come from a conductance map (:func:`chip_facts`), or from the shapes of la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,18 +127,37 @@ def chip_facts(
 
 
 def dense_facts(
-    conductance_map: ConductanceMap, vectors: Mapping[str, int], readout: Readout | None = None
+    conductance_map: ConductanceMap,
+    vectors: Mapping[str, int],
+    readout: Readout | None = None,
+    factored: Collection[str] = (),
 ) -> ChipFacts:
     """Return the facts of the chip that would hold the same layers, no weight pruned, with lossless ADCs.
 
     Weights are encoded as in the map, except polarised ones: pruning makes them so, and a layer of which no
     weight is pruned has both signs everywhere, and takes differential pairs.
+
+    Args:
+        conductance_map: of the pruned network.
+        vectors: as for :func:`chip_facts`.
+        readout: as for :func:`chip_facts`.
+        factored: layers that pruning made two of a lower rank, ``u`` and ``v``: the dense chip has the whole
+            layer in place of ``u`` and nothing in place of ``v``.
     """
+    layers = conductance_map.layers
+
+    def shape(name: str) -> tuple[int, int]:
+        parent, _, factor = name.rpartition(".")
+        if parent not in factored:
+            return layers[name].matrix_shape
+        whole = layers[f"{parent}.u"].matrix_shape[0], layers[f"{parent}.v"].matrix_shape[1]
+        return whole if factor == "u" else (0, 0)
+
     return ChipFacts(
         conductance_map.array_shape,
         {
             name: layer_facts(
-                layer.matrix_shape,
+                shape(name),
                 conductance_map.array_shape,
                 levels=conductance_map.card.levels,
                 vectors=vectors[name],
@@ -147,7 +166,7 @@ def dense_facts(
                 input_signed=layer.input_signed,
                 readout=readout,
             )
-            for name, layer in conductance_map.layers.items()
+            for name, layer in layers.items()
         },
     )
 

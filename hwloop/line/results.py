@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -119,7 +120,9 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
             bits_per_tile={name: resolved.bits.tolist() for name, resolved in adcs.items()},
         ),
         spice=_spice(found["verify"]),
-        cost=_cost(conductance_map, found["map"]["vectors"], recipe.hardware),
+        cost=_cost(
+            conductance_map, found["map"]["vectors"], recipe.hardware, found["prune"].get("ranks", {})
+        ),
         seconds={**seconds, "total": sum(seconds.values())},
         how=how_obtained(recipe, conductance_map, found),
         recipe=recipe.model_dump(mode="json"),
@@ -202,10 +205,12 @@ def _spice(found: dict[str, Any]) -> Spice:
     )
 
 
-def _cost(conductance_map: ConductanceMap, vectors: dict[str, int], readout: Readout) -> Cost:
+def _cost(
+    conductance_map: ConductanceMap, vectors: dict[str, int], readout: Readout, factored: Collection[str]
+) -> Cost:
     card = load_cost_card()
     facts = chip_facts(conductance_map, vectors, readout)
-    dense = dense_facts(conductance_map, vectors, readout)
+    dense = dense_facts(conductance_map, vectors, readout, factored)
     chips = estimate_by_law(facts, card, readout)
     chip = chips[card.default_adc_law]
     whole = chip.total
@@ -230,7 +235,9 @@ def _cost(conductance_map: ConductanceMap, vectors: dict[str, int], readout: Rea
             figure: _saving(dense, facts, card, readout, figure)
             for figure in ("area_mm2", "power_w", "energy_j")
         },
-        routing_area=mean_area_fraction(routing(facts, dense).values()),
+        routing_area=mean_area_fraction(
+            routing(facts, dense_facts(conductance_map, vectors, readout)).values()
+        ),
     )
 
 

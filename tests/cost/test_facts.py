@@ -14,10 +14,11 @@ from hwloop.cost import (
     chip_facts,
     dense_facts,
     layer_facts,
+    saving,
     vectors_per_image,
 )
-from hwloop.mapping import build_map
-from hwloop.networks import lenet
+from hwloop.mapping import ConductanceMap, build_map
+from hwloop.networks import crossbar_layers, factor_layers, lenet, to_matrix
 from hwloop.recipe import Readout
 
 from .chips import one_layer_map
@@ -123,3 +124,25 @@ def test_vectors_per_image_are_output_positions() -> None:
 def test_vectors_of_a_strided_grouped_convolution() -> None:
     net = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2))
     assert vectors_per_image(net, torch.zeros(1, 4, 9, 9)) == {"0": 25}
+
+
+def test_a_layer_that_became_two_is_saved_against_the_whole_one() -> None:
+    net = nn.Sequential()
+    net.fc = nn.Linear(10, 6)
+    whole = dense_facts(_map_of(net), {"fc": 3})
+    factor_layers(net, {"fc": 2})
+    made, vectors = _map_of(net), {"fc.u": 3, "fc.v": 3}
+    dense = dense_facts(made, vectors, factored=["fc"])
+    assert dense.layers["fc.u"] == whole.layers["fc"]
+    assert not dense.layers["fc.v"].tiles
+    found = saving(
+        dense, chip_facts(made, vectors), lambda chip: sum(la.wires for la in chip.layers.values())
+    )
+    assert (found.before, found.after) == (whole.layers["fc"].wires, (10 + 2 * 3) + (2 * 3 + 6))
+    assert found.parts["arrays"] == found.before - found.after
+
+
+def _map_of(net: nn.Module) -> ConductanceMap:
+    codes = {name: (torch.ones_like(to_matrix(la), dtype=torch.int8), 1.0)
+             for name, la in crossbar_layers(net).items()}  # fmt: skip
+    return build_map("m:f", net, codes, load_card("ideal"), (4, 2), dict.fromkeys(codes, (1.0, False)))
