@@ -72,11 +72,13 @@ def load_dataset(
         image_size: height and width that the images of an image folder are scaled and cut to; None = as
             they are.
 
+    Images that lie in order of their classes are taken in a fixed random order.
+
     Raises:
         DatasetError: if there is no such dataset, or a file is not in its layout.
     """
     name = str(name_or_path)
-    train, test = _read(name, image_size)
+    train, test = (part.mixed() for part in _read(name, image_size))
     if train.shape != test.shape:
         raise DatasetError(
             f"{name}: images to train on and to test with are of different sizes: {list(train.shape)} and "

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from device_models.random import stream
-
 from .part import DatasetError, Part
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -27,9 +25,8 @@ def holds_images(folder: Path) -> bool:
 def read_folders(folder: Path, image_size: int | None) -> tuple[Part, Part]:
     """List the images to train on and to test with; they are opened when they are asked for.
 
-    Classes are the folders of ``train`` in the order of their names. As images lie sorted by class, those to
-    test with are put into an order drawn once and for all, so that the first of them are of all classes. The
-    first image to train on decides whether images are grey or in colour.
+    Classes are the folders of ``train`` in the order of their names. The first image to train on decides
+    whether images are grey or in colour.
 
     Args:
         folder: the folder with ``train``.
@@ -49,13 +46,10 @@ def read_folders(folder: Path, image_size: int | None) -> tuple[Part, Part]:
         raise DatasetError(f"{folder / 'train'}: holds no folders; one for each class is needed")
     paths, labels = _listed(folder / "train", classes)
     test_paths, test_labels = _listed(folder / tests[0], classes)
-    order = stream(0, "data", "test order").permutation(len(test_paths))
     reader = _Reader.like(paths[0], image_size)
     return (
         Part(labels, reader.shape, lambda index: reader.read([paths[i] for i in index])),
-        Part(
-            test_labels[order], reader.shape, lambda index: reader.read([test_paths[i] for i in order[index]])
-        ),
+        Part(test_labels, reader.shape, lambda index: reader.read([test_paths[i] for i in index])),
     )
 
 

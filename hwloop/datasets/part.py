@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from device_models import stream
 
 MAX_BYTES = 2 << 30  # of the pixels of all images together, one byte each
 MAX_CLASSES = 100_000
@@ -46,6 +48,17 @@ class Part:
             raise DatasetError(f"{where} must lie between 0 and {MAX_CLASSES - 1}")
         _, channels, height, width = pixels.shape
         return cls(labels.astype(np.int64), (channels, height, width), lambda index: pixels[index])
+
+    def mixed(self) -> Part:
+        """Return the part in an order in which its first images are not all of one class.
+
+        That is its own, unless it lies in order of its classes, as folders of images do: then a fixed
+        random one.
+        """
+        if (np.diff(self.labels) < 0).any():
+            return self
+        order = stream(0, "data", "order").permutation(len(self.labels))
+        return replace(self, labels=self.labels[order], pixels=lambda index: self.pixels(order[index]))
 
 
 def check_bytes(name: str, size: int, fix: str) -> None:

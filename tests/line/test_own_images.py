@@ -157,18 +157,27 @@ def test_pickles_are_never_opened_and_the_way_out_is_named(tmp_path, names):
 def test_image_folders_give_classes_in_the_order_of_their_names(tmp_path, suffix, test):
     data = load_dataset(write_images(tmp_path, suffix=suffix, test=test), validation=0, seed=1)
     assert data.train_x.shape == (9, 3, 5, 7)
-    assert data.train_y.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     for x, y in ((data.train_x, data.train_y), (data.test_x, data.test_y)):
         assert (255 * x[:, 0].mean((1, 2)) / 60).round().long().tolist() == y.tolist()
-    assert data.test_y.bincount().tolist() == [3, 3, 3]
+        assert y.bincount().tolist() == [3, 3, 3]
 
 
-def test_the_first_test_images_of_a_folder_are_of_all_classes(tmp_path):
+def test_the_first_images_of_files_in_order_of_their_classes_are_of_all_classes(tmp_path):
     write_images(tmp_path, each=20)
     few = load_dataset(tmp_path, validation=0, seed=1, test_images=15)
     other = load_dataset(tmp_path, validation=0, seed=2)
     assert few.test_y.unique().tolist() == [0, 1, 2]
     assert torch.equal(few.test_x, other.test_x[:15])
+    assert few.train_y[:15].unique().tolist() == [0, 1, 2]
+    labels = np.arange(60) // 20
+    x = np.repeat(labels.astype(np.uint8), 16).reshape(60, 4, 4)
+    for name, y in (("sorted", labels), ("mixed", labels[::-1])):
+        np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    data = load_dataset(tmp_path / "sorted.npz", validation=0, seed=1)
+    assert data.train_y[:15].unique().tolist() == [0, 1, 2]
+    assert torch.equal((255 * data.train_x[:, 0, 0, 0]).round().long(), data.train_y)
+    # Any other order is the file's, as it is.
+    assert load_dataset(tmp_path / "mixed.npz", validation=0, seed=1).test_y.tolist() == labels[::-1].tolist()
 
 
 def test_grey_images_have_one_channel_and_none_in_colour_among_them(tmp_path):
@@ -189,7 +198,8 @@ def test_images_of_several_sizes_need_a_size_and_keep_their_middle(tmp_path):
     ):
         load_dataset(folder, validation=0, seed=1)
     same = load_dataset(folder, validation=0, seed=1, image_size=8)
-    torch.testing.assert_close(same.train_x[7], torch.full((3, 8, 8), 200 / 255))
+    middle = torch.full((3, 8, 8), 200 / 255)
+    assert sum(torch.allclose(x, middle) for x in same.train_x) == 1
     half = load_dataset(folder, validation=0, seed=1, image_size=4)
     assert half.train_x.shape == (9, 3, 4, 4)
     torch.testing.assert_close(half.train_x[0], same.train_x[0, :, :4, :4])
