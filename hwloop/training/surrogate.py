@@ -13,6 +13,7 @@ arrays or wafers have in common, and errors of ADCs other than rounding and clip
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +55,13 @@ class _Band:
     """Word lines that are read at once, and the bit lines that cross them."""
 
     def __init__(
-        self, rows: torch.Tensor, cols: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor
+        self, rows: torch.Tensor, cols: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor, window: int
     ) -> None:
         self.rows, self.cols = _lines(rows), _lines(cols)
         self.low, self.high = -bottom, top - bottom
+        # The channels whose windows the word lines see, and where in these windows.
+        self.channels = slice(int(rows.min()) // window, int(rows.max()) // window + 1)
+        self.places = rows - self.channels.start * window
 
 
 class SurrogateLayer(nn.Module):
@@ -92,7 +96,12 @@ class SurrogateLayer(nn.Module):
         self._place = torch.where(used, place, rows * cols)
         self._driven = (mapped.row_index != UNUSED_LINE)[:, None, :, None]
         self._formed = self._matrix(used.to(torch.float32)) > 0
+        self._window = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
         self._bands = self._form_bands()
+        # Convolving a band's channels spares laying out windows; where bands take their word lines from
+        # channels far apart, it costs more than that spares.
+        seen = self._window * sum(band.channels.stop - band.channels.start for band in self._bands)
+        self._convolves = isinstance(layer, nn.Conv2d) and layer.groups == 1 and seen <= 2 * rows
         self._gain = torch.ones(2, rows, cols)
         self._sneak = torch.zeros(2, rows, cols)
         self._seen: torch.Tensor | None = None
@@ -186,7 +195,11 @@ class SurrogateLayer(nn.Module):
             used = rows[rows != UNUSED_LINE].long()
             size = self._arrays.readout.rows_at_once or max(1, len(used))
             cols = self._mapped.col_index[of, line].long()
-            bands += [_Band(group, cols, top[of], bottom[of]) for group in used.split(size)]
+            bands += [
+                _Band(group, cols, top[of], bottom[of], self._window)
+                for group in used.split(size)
+                if len(group)
+            ]
         return bands
 
     def _read(self, x: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
@@ -194,12 +207,16 @@ class SurrogateLayer(nn.Module):
         full = (1 << self._arrays.readout.dac_bits) - 1
         # Inputs become codes before they are laid out: a convolution lays each one out many times.
         x = (x * (full / self._mapped.input_scale)).round_().clamp_(max=full)
+        rows, cols = self._mapped.matrix_shape
+        shape = x.shape[:-1]
         if isinstance(self.layer, nn.Conv2d):
-            x = windows(self.layer, x)
-        shape = x.shape[:3] if isinstance(self.layer, nn.Conv2d) else x.shape[:-1]
-        codes = x.reshape(-1, self._mapped.matrix_shape[0])
+            shape = torch.Size([len(x), *windows(self.layer, x[:1, :1]).shape[1:3]])
+        if self._convolves:
+            codes = x
+        else:
+            codes = (windows(self.layer, x) if isinstance(self.layer, nn.Conv2d) else x).reshape(-1, rows)
         lines = [(self._signed(cells), 1.0)] if self._found.bipolar else [(cells[0], 1.0), (cells[1], -1.0)]
-        total = torch.zeros(len(codes), self._mapped.matrix_shape[1])
+        total = torch.zeros(shape.numel(), cols)
         for sign in (1.0, -1.0) if self._mapped.input_signed else (1.0,):
             passed = (sign * codes).clamp_(min=0) if self._mapped.input_signed else codes
             for digits, weight in self._digits(passed):
@@ -222,17 +239,33 @@ class SurrogateLayer(nn.Module):
     def _convert(self, digits: torch.Tensor, array: torch.Tensor, weight: float, total: torch.Tensor) -> None:
         noise = self._arrays.card.read_noise.value
         for band in self._bands:
-            applied, cells = digits[:, band.rows], array[band.rows][:, band.cols]
-            seen = applied @ (cells / self._found.lsb)
+            cells = array[band.rows][:, band.cols] / self._found.lsb
+            seen = self._sums(digits, band, cells)
             if noise:
-                seen += (
-                    applied.square() @ (noise / self._found.lsb * cells).square()
-                ).sqrt_() * torch.randn_like(seen)
+                spread = self._sums(digits.square(), band, (noise * cells).square()).sqrt_()
+                seen += spread * torch.randn_like(seen)
             found = torch.clamp(seen.round_(), band.low, band.high, out=seen)
             if isinstance(band.cols, slice):
                 total[:, band.cols].add_(found, alpha=weight)
             else:
                 total.index_add_(1, band.cols, found, alpha=weight)
+
+    def _sums(self, digits: torch.Tensor, band: _Band, cells: torch.Tensor) -> torch.Tensor:
+        """Return the sums of a band's ``cells [word lines, bit lines]``, ``[vectors, bit lines]``."""
+        layer = self.layer
+        if not (self._convolves and isinstance(layer, nn.Conv2d)):
+            return digits[:, band.rows] @ cells
+        x, lines = digits[:, band.channels].contiguous(memory_format=torch.channels_last), cells.shape[1]
+        kernel = torch.zeros(lines, x.shape[1] * self._window).index_copy_(1, band.places, cells.T)
+        found = F.conv2d(
+            x,
+            kernel.reshape(lines, x.shape[1], *layer.kernel_size),
+            None,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+        )
+        return found.permute(0, 2, 3, 1).reshape(-1, lines)
 
 
 def surrogate_network(net: nn.Module, conductance_map: ConductanceMap, arrays: Arrays) -> nn.Module:
