@@ -170,9 +170,16 @@ class Ranges:
         return min((widest * _NARROWEST**-step for step in steps.tolist()), key=error)
 
     def readout(self, readout: Readout, bits: int | Mapping[str, int]) -> Readout:
-        """Return ``readout`` with ADCs of these bits, for all layers or by layer, and the best ranges."""
+        """Return ``readout`` with ADCs of these bits, for all layers or by layer, and the best ranges.
+
+        Raises:
+            ValueError: if a layer is not in the map.
+        """
         if isinstance(bits, int):
             bits = {name: min(bits, most) for name, most in self.lossless_bits.items()}
+        if unknown := sorted(bits.keys() - self.lossless_bits.keys()):
+            known = ", ".join(self.lossless_bits)
+            raise ValueError(f"adc_bits.{unknown[0]}: no such layer; the map has {known}")
         lsb = {name: self.best_lsb(name, count) for name, count in bits.items()}
         return readout.model_copy(update={"adc_bits": dict(bits), "adc_lsb": lsb})
 

@@ -181,7 +181,7 @@ def _put_on_arrays(
         slices=choice.slices,
     )
     readout = Readout.model_validate({name: getattr(choice, name) for name in Readout.model_fields})
-    if isinstance(choice.adc_bits, int) and choice.adc_lsb == {}:
+    if choice.adc_bits != {} and choice.adc_lsb == {}:
         ranges = Ranges(net, built, inputs.wires, readout, seed=recipe.seed, images=images)
         readout = ranges.readout(readout, choice.adc_bits)
     write_map(built, folder / "maps.h5")

@@ -74,10 +74,10 @@ def test_what_is_done_is_not_done_again(
 def test_begun_anew_it_reads_as_the_new_recipe_says(recipe_file: Path, tmp_path: Path) -> None:
     recipe, out = load_recipe(recipe_file), tmp_path / "ladder"
     ladder(recipe, out, Silence(), rungs=("none",))
-    finer = recipe.model_copy(update={"hardware": recipe.hardware.model_copy(update={"adc_bits": 8})})
-    ladder(finer, out, Silence(), rungs=("none",), fresh=True)
-    bits = json.loads((out / "dense" / "readout.json").read_text("utf-8"))["adc_bits"]
-    assert bits == 8 or set(bits.values()) == {8}
+    ladder(_with_bits(recipe, {"conv": 8, "fc1": 7, "fc2": 6}), out, Silence(), rungs=("none",), fresh=True)
+    readout = json.loads((out / "dense" / "readout.json").read_text("utf-8"))
+    assert readout["adc_bits"] == {"conv": 8, "fc1": 7, "fc2": 6}
+    assert readout["adc_lsb"].keys() == {"conv", "fc1", "fc2"}
 
 
 def test_the_command_shows_it(climbed: tuple[Path, list[dict[str, Any]]], recipe_file: Path) -> None:
@@ -99,9 +99,16 @@ def test_wrong_use_says_what_is_wrong(
         ladder(recipe, tmp_path, Silence(), rungs=("luck",))
     with pytest.raises(LadderError, match="holds another ladder"):
         ladder(recipe.model_copy(update={"seed": 7}), climbed[0], Silence())
+    with pytest.raises(ValueError, match=r"adc_bits\.conv9: no such layer; the map has conv, fc1, fc2"):
+        ladder(_with_bits(recipe, {"conv9": 3}), tmp_path / "unknown", Silence(), rungs=("none",))
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(LadderError, match="not empty"):
         ladder(recipe, tmp_path, Silence())
+
+
+def _with_bits(recipe: Recipe, bits: dict[str, int]) -> Recipe:
+    hardware = recipe.hardware.model_copy(update={"adc_bits": bits})
+    return recipe.model_copy(update={"hardware": hardware})
 
 
 def test_the_line_refuses_strategies_that_fresh_devices_do_not_suit(recipe_file: Path) -> None:
