@@ -199,10 +199,11 @@ def test_images_of_several_sizes_need_a_size_and_keep_their_middle(tmp_path):
         load_dataset(folder, validation=0, seed=1)
     same = load_dataset(folder, validation=0, seed=1, image_size=8)
     middle = torch.full((3, 8, 8), 200 / 255)
-    assert sum(torch.allclose(x, middle) for x in same.train_x) == 1
+    assert any(torch.allclose(x, middle) for x in same.train_x)
     half = load_dataset(folder, validation=0, seed=1, image_size=4)
     assert half.train_x.shape == (9, 3, 4, 4)
-    torch.testing.assert_close(half.train_x[0], same.train_x[0, :, :4, :4])
+    plain = int(same.train_x.flatten(1).std(dim=1).argmin())
+    torch.testing.assert_close(half.train_x[plain], same.train_x[plain, :, :4, :4])
 
 
 def test_a_folder_in_another_layout_is_named_with_its_fault(tmp_path):
