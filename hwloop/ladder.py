@@ -43,7 +43,7 @@ from hwloop.training import accuracy, fit
 from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES, Outcome, Task, run_strategy
 
 FORMAT = "hwloop-ladder-1"
-RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip")
+RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip")
 """The rungs that are climbed if nothing is said; ``hardware``, ``hybrid`` and ``remap`` can be asked for.
 
 ``digital`` is the control: the same training without arrays, evaluated without arrays."""
@@ -241,9 +241,9 @@ class _Rung:
         tally, started = Tally(), time.monotonic()
         if self.rung == "digital":
             return self._digital(place, started)
-        if self.rung in ON_ONE_CHIP:
-            return self._on_chips(place)
         try:
+            if self.rung in ON_ONE_CHIP:
+                return self._on_chips(place)
             outcome = self._do(place, tally, "none")
         except ValueError as error:
             return {"error": " ".join(str(error).split())}

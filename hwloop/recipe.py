@@ -311,7 +311,9 @@ class Spice(_Section):
 
 ON_ANY_CHIP = ("hardware", "batch-norm", "variation", "ir-drop")
 """Strategies whose result is a map for any chip."""
-Strategy = Literal["hardware", "scale", "batch-norm", "variation", "ir-drop", "chip", "hybrid", "remap"]
+Strategy = Literal[
+    "hardware", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip", "hybrid", "remap"
+]
 
 
 class Retrain(_Section):

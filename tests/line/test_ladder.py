@@ -17,7 +17,7 @@ from hwloop.recipe import Recipe, load_recipe
 
 from .tiny import write_recipe
 
-RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip", "remap")
+RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip", "remap")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_every_rung_of_both_networks_is_there(climbed: tuple[Path, list[dict[str
     found = {(result["network"], result["rung"]): result for result in climbed[1]}
     assert set(found) == {(network, rung) for network in ("dense", "pruned") for rung in RUNGS}
     for (_, rung), result in found.items():
-        if rung == "batch-norm":
+        if rung in ("batch-norm", "chip-batch-norm"):
             assert result["error"] == "the network has no batch norm to calibrate"
         else:
             assert len(result["accuracy"]) == (1 if rung in ("chip", "remap", "digital") else 2)

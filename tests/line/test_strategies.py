@@ -95,7 +95,7 @@ def test_it_gives_back_accuracy_on_instances_it_never_met(
     assert lost(start, dataset, run_strategy(task(strategy))) < before - 0.01
 
 
-@pytest.mark.parametrize("strategy", ["chip", "hybrid"])
+@pytest.mark.parametrize("strategy", ["chip-batch-norm", "chip", "hybrid"])
 def test_it_gives_back_accuracy_on_its_chip(
     strategy: str, task: Callable[..., Task], start: tuple[nn.Module, ConductanceMap], dataset: Dataset
 ) -> None:

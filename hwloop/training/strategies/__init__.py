@@ -1,6 +1,7 @@
 """How a network learns to live with its arrays: strategies behind one interface."""
 
 from .calibrate import calibrate_batch_norm as calibrate_batch_norm
+from .calibrate import calibrate_batch_norm_on_chip as calibrate_batch_norm_on_chip
 from .calibrate import calibrate_columns as calibrate_columns
 from .chip import train_last_layers as train_last_layers
 from .chip import train_on_chip as train_on_chip

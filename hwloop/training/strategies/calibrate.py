@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardwa
 from hwloop.hardware.columns import Column
 from hwloop.hardware.ideal import weight_matrix
 from hwloop.hardware.wrapped import WrappedHardware
+from hwloop.mapping import ConductanceMap
 from hwloop.training.strategies.task import Outcome, Task
 
 IMAGES, BATCH = 500, 100
@@ -35,20 +37,39 @@ def calibrate_columns(task: Task) -> Outcome:
 
 
 def calibrate_batch_norm(task: Task) -> Outcome:
-    """Take the statistics of every batch norm anew from what the arrays give.
+    """Take the statistics of every batch norm anew from what the arrays give, on average over instances.
 
     Raises:
         ValueError: if the network has no batch norm.
     """
+    return Outcome(_with_statistics(task, _instances(task)))
+
+
+def calibrate_batch_norm_on_chip(task: Task) -> Outcome:
+    """Program the chip, and take the statistics of every batch norm from what it gives.
+
+    Source: adaptive batch normalisation statistics update (AdaBS) of Joshi et al., Nature Communications
+    11:2473 (2020). No label is used.
+
+    Raises:
+        ValueError: if the network has no batch norm.
+    """
+    chip = task.make_hardware(task.instance)
+    chip.program(task.conductance_map)
+    return Outcome(_with_statistics(task, [chip]), hardware=chip)
+
+
+def _with_statistics(task: Task, instances: Sequence[Hardware]) -> ConductanceMap:
+    """Return the map with statistics of batch norms that programmed hardware gives."""
     net = network_from_map(task.net, task.conductance_map)
     if not batch_norms(net):
         raise ValueError("the network has no batch norm to calibrate")
-    running = on_hardware(net, next(iter(_instances(task))))
+    running = on_hardware(net, instances[0])
     norms = batch_norms(running)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # mean over all passes
-    for hardware in _instances(task):
+    for hardware in instances:
         for module in running.modules():
             if isinstance(module, HardwareLayer):
                 module.hardware = hardware
@@ -63,7 +84,7 @@ def calibrate_batch_norm(task: Task) -> Outcome:
     for name in digital:
         if name in state and name.rpartition(".")[2].startswith(("running_", "num_batches")):
             digital[name] = state[name].clone()
-    return Outcome(replace(task.conductance_map, digital=digital))
+    return replace(task.conductance_map, digital=digital)
 
 
 def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:

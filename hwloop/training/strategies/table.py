@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 from hwloop.recipe import Strategy
 from hwloop.training.retrain import retrain
-from hwloop.training.strategies.calibrate import calibrate_batch_norm, calibrate_columns
+from hwloop.training.strategies.calibrate import (
+    calibrate_batch_norm,
+    calibrate_batch_norm_on_chip,
+    calibrate_columns,
+)
 from hwloop.training.strategies.chip import train_last_layers, train_on_chip
 from hwloop.training.strategies.model import train_on_ir_drop, train_on_variation
 from hwloop.training.strategies.remap import remap
@@ -35,12 +39,13 @@ STRATEGIES: dict[Strategy, Callable[[Task], Outcome]] = {
     "batch-norm": calibrate_batch_norm,
     "variation": train_on_variation,
     "ir-drop": train_on_ir_drop,
+    "chip-batch-norm": calibrate_batch_norm_on_chip,
     "chip": train_on_chip,
     "hybrid": train_last_layers,
     "remap": remap,
 }
 
-ON_ONE_CHIP: tuple[Strategy, ...] = ("chip", "hybrid", "remap")
+ON_ONE_CHIP: tuple[Strategy, ...] = ("chip-batch-norm", "chip", "hybrid", "remap")
 """Strategies whose result is for the chip of the task alone."""
 
 
