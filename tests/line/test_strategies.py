@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from device_models import load_card
 from device_models.crossbar import Wires
 from device_models.generic import generic_card
 from hwloop import recipe
@@ -191,6 +193,36 @@ def test_its_model_of_arrays_reads_as_hardware_does_in_distribution(
     assert float(one.std(0).mean() / two.std(0).mean()) == pytest.approx(1, abs=0.2)
     # What they agree in is not the product of the network itself.
     assert (two.mean(0) - ideal).abs().mean() > 3 * (one.mean(0) - two.mean(0)).abs().mean()
+
+
+@pytest.mark.parametrize("every", [1, 5], ids=["whole", "scattered"])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(6, 5, 3, stride=2, padding=1),
+        nn.Conv2d(4, 20, 5, padding="same"),
+        nn.Conv2d(8, 6, 3, dilation=2, bias=False),
+        nn.Conv2d(4, 4, 3, groups=2),
+    ],
+    ids=["strided", "same", "dilated", "grouped"],
+)
+def test_on_exact_cells_its_model_reads_convolutions_as_hardware_does(conv: nn.Conv2d, every: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    shape, card = to_matrix(conv).shape, load_card("ideal").with_levels(7)
+    codes = torch.randint(-7, 8, shape, generator=draw, dtype=torch.int8) * (to_matrix(conv) != 0)
+    codes[torch.arange(shape[0]) % every > 0] = 0  # the word lines that stay belong to channels far apart
+    net = nn.Sequential(OrderedDict(conv=conv))
+    made = build_map("tests:none", net, {"conv": (codes, 0.01)}, card, (16, 16), {"conv": (1.0, False)})
+    readout = Readout(dac_bits=4, bits_per_cycle=4, subtraction="analog", adc_bits=6, adc_lsb=3.0)
+    hardware = FastHardware(Wires(0.0, 0.0), readout, seed=1, instance=0)
+    hardware.program(made)
+    images = torch.rand(3, conv.in_channels, 9, 8, generator=draw)
+    arrays = make_arrays(made, Wires(0.0, 0.0), readout, 1)
+    with torch.no_grad():
+        read = on_hardware(network_from_map(net, made), hardware)(images)
+        modelled = surrogate_network(network_from_map(net, made), made, arrays)(images)
+    torch.testing.assert_close(modelled, read)
+    assert read.std() > 0
 
 
 @pytest.mark.parametrize(("wires", "least", "most"), [(Wires(0.0, 0.0), 0.95, 1.05), (WIRES, 1.05, 1.6)])
