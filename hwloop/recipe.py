@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from device_models.card import CardError, parse_card, read_toml
 from device_models.converters import AdcModel, UniformAdc
@@ -18,6 +19,33 @@ from device_models.wire_table import wire_resistance
 AdcBits = Annotated[int, Field(ge=1, le=MAX_BITS)]
 Scale = Literal["least-squares", "largest"]
 AdcLsb = Annotated[float, Field(gt=0)]
+
+
+def _reads(pattern: str, form: str) -> AfterValidator:
+    """Return a check of text, whose message shows the form that it must have."""
+
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"must read {form}, not {text[:100]!r}")
+        return text
+
+    return AfterValidator(checked)
+
+
+NetworkSpec = Annotated[
+    str,
+    _reads(
+        r"([^\[\]\x00-\x1f]+\.onnx|[A-Za-z_][\w.]*:[A-Za-z_]\w*)(\[[\w.]+=[0-9]{1,9}(,[\w.]+=[0-9]{1,9})*\])?",
+        "package.module:factory or FILE.onnx, with [layer=rank,...] behind it or not",
+    ),
+]
+TargetText = Annotated[
+    str,
+    _reads(
+        r"(tiles|weights|adc_bits|accuracy)=[-+0-9.e]+x?",
+        "tiles=8x, weights=20x, adc_bits=5 or accuracy=-0.5",
+    ),
+]
 
 
 class _Section(BaseModel):
@@ -31,10 +59,7 @@ class Network(_Section):
     starts. Either followed by ``[layer=rank,...]`` has some layers as low-rank factors.
     """
 
-    factory: str = Field(
-        default="hwloop.networks:lenet",
-        pattern=r"^([^\[\]\x00-\x1f]+\.onnx|[A-Za-z_][\w.]*:[A-Za-z_]\w*)(\[[\w.]+=[0-9]{1,9}(,[\w.]+=[0-9]{1,9})*\])?$",
-    )
+    factory: NetworkSpec = "hwloop.networks:lenet"
     weights: str = ""
 
 
@@ -171,7 +196,7 @@ class Prune(_Section):
     """
 
     method: MethodName = "admm"
-    target: str | None = Field(default=None, pattern=r"^(tiles|weights|adc_bits|accuracy)=[-+0-9.e]+x?$")
+    target: TargetText | None = None
     trials: int = Field(default=24, ge=1, le=10000)
     rounds: int = Field(default=4, ge=1, le=1000)
     epochs_per_round: int = Field(default=1, ge=1, le=1000)
@@ -391,5 +416,19 @@ def load_recipe(path: str | Path | None = None) -> Recipe:
             data: dict[str, Any] = tomllib.loads(text)
             return parse_card(Recipe, data, "lenet-mnist")
         return parse_card(Recipe, read_toml(Path(path)), str(path))
+    except CardError as error:
+        raise RecipeError(str(error)) from error
+
+
+def with_values(recipe: Recipe, section: str, **values: object) -> Recipe:
+    """Return a recipe with other values in one section.
+
+    Raises:
+        RecipeError: naming the field, if a value cannot be.
+    """
+    data = recipe.model_dump()
+    data[section] |= values
+    try:
+        return parse_card(Recipe, data, "command line")
     except CardError as error:
         raise RecipeError(str(error)) from error

@@ -96,7 +96,7 @@ def compare(
 def _rows(given: dict[str, Recipe], methods: str | None, targets: list[str]) -> dict[str, Recipe]:
     """Return every recipe with every method and target, by a label that tells them apart."""
     from hwloop.pruning import METHODS, Target
-    from hwloop.recipe import Recipe
+    from hwloop.recipe import with_values
 
     names = list(METHODS) if methods == "all" else (methods or "").split(",")
     for text in targets:
@@ -106,7 +106,7 @@ def _rows(given: dict[str, Recipe], methods: str | None, targets: list[str]) -> 
     for stem, recipe in given.items():
         for method in names:
             for target in wanted:
-                changed = recipe.prune.model_dump()
+                changed: dict[str, object] = {}
                 if method:
                     if method not in METHODS:
                         fail(f"--methods: no method {method!r}; there are {', '.join(METHODS)}")
@@ -115,8 +115,7 @@ def _rows(given: dict[str, Recipe], methods: str | None, targets: list[str]) -> 
                     changed |= {"target": target, "keep": {}}
                 label = [stem] * (len(given) > 1 or not method) + [method] * bool(method)
                 label += [target.replace("=", "")] if target is not None and len(wanted) > 1 else []
-                data = recipe.model_dump() | {"prune": changed}
-                rows["-".join(label)] = Recipe.model_validate(data)
+                rows["-".join(label)] = with_values(recipe, "prune", **changed)
     return rows
 
 

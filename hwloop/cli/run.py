@@ -71,10 +71,12 @@ def run(
 
     The same command again goes on where it was interrupted.
     """
+    from hwloop.recipe import with_values
+
     check_resume(resume, fresh, (out / "run.json").is_file(), out)
     chosen = _choose(recipe, seed, network, weights)
     if strategy is not None:
-        chosen = _with(chosen, "retrain", strategy=strategy)
+        chosen = with_values(chosen, "retrain", strategy=strategy)
     _walk(chosen, out, "evaluate_after", fresh)
     _report(out, as_json)
 
@@ -104,12 +106,14 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Train a network, or load its weights, and prune it."""
+    from hwloop.recipe import with_values
+
     check_resume(resume, fresh, (out / "run.json").is_file(), out)
     chosen = _choose(recipe, seed, network, weights)
     if method is not None:
-        chosen = _with(chosen, "prune", method=method)
+        chosen = with_values(chosen, "prune", method=method)
     if target is not None:
-        chosen = _with(chosen, "prune", target=target, keep={})
+        chosen = with_values(chosen, "prune", target=target, keep={})
     _walk(chosen, out, "prune", fresh)
     _show_station(out, "prune", as_json)
     if not as_json:
@@ -166,25 +170,18 @@ def report(
 
 def _choose(recipe: Path | None, seed: int | None, network: str | None, weights: Path | None) -> Recipe:
     """Return the recipe with what the command line puts in its place."""
-    from hwloop.recipe import load_recipe
+    from hwloop.recipe import load_recipe, with_values
 
     chosen = load_recipe(recipe)
     if network is not None:
-        chosen = _with(chosen, "network", factory=network, weights="")
+        chosen = with_values(chosen, "network", factory=network, weights="")
         # As for `python -m`, modules may lie in the working directory.
         sys.path.insert(0, str(Path.cwd()))
     if weights is not None:
-        chosen = _with(chosen, "network", weights=str(weights))
+        chosen = with_values(chosen, "network", weights=str(weights))
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
     return chosen
-
-
-def _with(recipe: Recipe, section: str, **values: object) -> Recipe:
-    """Return the recipe with other values in one section, checked."""
-    data = recipe.model_dump()
-    data[section] |= values
-    return type(recipe).model_validate(data)
 
 
 def _walk(recipe: Recipe, out: Path, until: str, fresh: bool = False) -> None:

@@ -204,3 +204,21 @@ def test_a_missing_or_truncated_map_is_named(
 def test_no_color_and_plain_output_where_there_is_no_terminal(tiny_recipe: Path, finished: Path) -> None:
     for text in (hwloop("run", tiny_recipe, "--out", finished), hwloop("doctor"), hwloop("devices", "list")):
         assert "\x1b" not in text.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lenet"], "network.factory: must read package.module:factory or FILE.onnx"),
+        (["hwloop.networks:lenet", "--target", "tiles=many"], "prune.target: must read tiles=8x"),
+        (["hwloop.networks:lenet", "--method", "magic"], "prune.method: Input should be 'group-scissor'"),
+    ],
+)
+def test_words_that_no_recipe_could_hold_are_told_in_one_line(
+    words: list[str], told: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(app, ["prune", *words, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: command line: {told}")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
