@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from hwloop.mapping import ConductanceMap
@@ -41,17 +40,16 @@ def recipe_of(conductance_map: ConductanceMap, maps: Path, given: Path | None) -
     Raises:
         RecipeError: if there is no usable one.
     """
+    from device_models.card import CardError, parse_card
     from hwloop.datasets import SHIPPED
     from hwloop.recipe import Recipe, RecipeError, load_recipe
 
     if given is not None:
         return load_recipe(given)
     try:
-        recipe = Recipe.model_validate(conductance_map.attributes.get("recipe", {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{maps}: its recipe: {field}: {first['msg']}; give one with --recipe") from error
+        recipe = parse_card(Recipe, conductance_map.attributes.get("recipe", {}), f"{maps}: its recipe")
+    except CardError as error:
+        raise RecipeError(f"{error}; give one with --recipe") from error
     if recipe.data.name not in SHIPPED:
         raise RecipeError(f"{maps}: was made with images from files; name them in a recipe with --recipe")
     if recipe.hardware.adc.kind == "measured":

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from pydantic import ValidationError
-
+from device_models.card import CardError, parse_card
 from hwloop.recipe import HardwareChoice, Recipe
 
 HOLDING = ("card", "cell_levels", "encoding", "slices")
@@ -84,12 +83,12 @@ def designs(recipe: Recipe, axes: Sequence[Axis]) -> list[Design]:
     found: list[Design] = []
     for values in product(*(axis.values for axis in axes)):
         settings = {field: value for axis, value in zip(axes, values, strict=True) for field in axis.fields}
+        told = ", ".join(f"{field}={value}" for field, value in settings.items())
         try:
-            hardware = HardwareChoice.model_validate({**recipe.hardware.model_dump(), **settings})
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            told = ", ".join(f"{field}={value}" for field, value in settings.items())
-            raise SweepError(f"--set {told}: {where}: {first['msg']}") from error
+            hardware = parse_card(
+                HardwareChoice, {**recipe.hardware.model_dump(), **settings}, f"--set {told}"
+            )
+        except CardError as error:
+            raise SweepError(str(error)) from error
         found.append(Design(len(found), settings, recipe.model_copy(update={"hardware": hardware})))
     return found

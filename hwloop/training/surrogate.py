@@ -208,13 +208,12 @@ class SurrogateLayer(nn.Module):
         # Inputs become codes before they are laid out: a convolution lays each one out many times.
         x = (x * (full / self._mapped.input_scale)).round_().clamp_(max=full)
         rows, cols = self._mapped.matrix_shape
-        shape = x.shape[:-1]
         if isinstance(self.layer, nn.Conv2d):
-            shape = torch.Size([len(x), *windows(self.layer, x[:1, :1]).shape[1:3]])
-        if self._convolves:
-            codes = x
+            # Where channels are convolved, windows of one of them tell how many vectors there are.
+            seen = windows(self.layer, x[:, :1] if self._convolves else x)
+            shape, codes = seen.shape[:3], x if self._convolves else seen.reshape(-1, rows)
         else:
-            codes = (windows(self.layer, x) if isinstance(self.layer, nn.Conv2d) else x).reshape(-1, rows)
+            shape, codes = x.shape[:-1], x.reshape(-1, rows)
         lines = [(self._signed(cells), 1.0)] if self._found.bipolar else [(cells[0], 1.0), (cells[1], -1.0)]
         total = torch.zeros(shape.numel(), cols)
         for sign in (1.0, -1.0) if self._mapped.input_signed else (1.0,):

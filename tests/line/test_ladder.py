@@ -74,9 +74,18 @@ def test_what_is_done_is_not_done_again(
 def test_begun_anew_it_reads_as_the_new_recipe_says(recipe_file: Path, tmp_path: Path) -> None:
     recipe, out = load_recipe(recipe_file), tmp_path / "ladder"
     ladder(recipe, out, Silence(), rungs=("none",))
-    ladder(_with_bits(recipe, {"conv": 8, "fc1": 7, "fc2": 6}), out, Silence(), rungs=("none",), fresh=True)
+    ladder(_with_bits(recipe, 8), out, Silence(), rungs=("none",), fresh=True)
+    bits = json.loads((out / "dense" / "readout.json").read_text("utf-8"))["adc_bits"]
+    assert bits == 8 or set(bits.values()) == {8}
+
+
+def test_it_reads_each_layer_with_the_bits_that_the_recipe_gives_it(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    bits, out = {"conv": 8, "fc1": 7, "fc2": 6}, tmp_path / "ladder"
+    ladder(_with_bits(load_recipe(recipe_file), bits), out, Silence(), rungs=("none",))
     readout = json.loads((out / "dense" / "readout.json").read_text("utf-8"))
-    assert readout["adc_bits"] == {"conv": 8, "fc1": 7, "fc2": 6}
+    assert readout["adc_bits"] == bits
     assert readout["adc_lsb"].keys() == {"conv", "fc1", "fc2"}
 
 
@@ -106,7 +115,7 @@ def test_wrong_use_says_what_is_wrong(
         ladder(recipe, tmp_path, Silence())
 
 
-def _with_bits(recipe: Recipe, bits: dict[str, int]) -> Recipe:
+def _with_bits(recipe: Recipe, bits: int | dict[str, int]) -> Recipe:
     hardware = recipe.hardware.model_copy(update={"adc_bits": bits})
     return recipe.model_copy(update={"hardware": hardware})
 
