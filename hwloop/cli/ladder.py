@@ -40,8 +40,8 @@ def ladder(
 ) -> None:
     """Climb from nothing to chip-in-the-loop, for the dense network of a recipe and the pruned one.
 
-    Devices that are evaluated are never those that were trained on, except chip-in-the-loop's, which are the
-    very same. The same command again goes on where it was interrupted.
+    Devices that are evaluated are never those that were trained on, except on rungs that stay on one chip
+    (chip-batch-norm, chip, hybrid, remap). The same command again goes on where it was interrupted.
     """
     from hwloop.ladder import RUNGS
     from hwloop.ladder import ladder as climb
