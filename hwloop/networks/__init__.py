@@ -7,6 +7,7 @@ from .factors import factor_layers as factor_layers
 from .layers import DIGITAL_LAYERS as DIGITAL_LAYERS
 from .layers import CrossbarLayer as CrossbarLayer
 from .layers import NetworkError as NetworkError
+from .layers import batch_norms as batch_norms
 from .layers import bias_of as bias_of
 from .layers import crossbar_layers as crossbar_layers
 from .layers import from_matrix as from_matrix

@@ -29,6 +29,11 @@ class NetworkError(ValueError):
     """A network or a weights file that cannot be used; the message names the layer or the file."""
 
 
+def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    """Return the batch norms of a network."""
+    return [module for module in net.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
 def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
     """Return the layers that go onto crossbars, by dotted name, in the order in which they are defined.
 

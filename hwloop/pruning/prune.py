@@ -14,7 +14,7 @@ from torch import nn
 from device_models.random import stream_key, torch_stream
 from hwloop.cost import scissor_block
 from hwloop.datasets import Dataset
-from hwloop.networks import crossbar_layers, from_matrix, to_matrix
+from hwloop.networks import batch_norms, crossbar_layers, from_matrix, to_matrix
 from hwloop.pruning.admm import admm
 from hwloop.pruning.circuit import Circuit, IrDrop
 from hwloop.pruning.clear import clear_dead
@@ -147,7 +147,7 @@ def prune(
 def _without_dead_paths(course: Course, masks: Masks) -> Masks:
     """Drop what no input reaches and no output needs; filters without weights end at their batch norm too."""
     apply_masks(course.net, masks)
-    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in course.net.modules()):
+    if batch_norms(course.net):
         # Moved shifts are exact but at padded borders; masked retraining follows.
         return clear_dead(course.net, masks, course.image_shape, exact=False)
     return without_unused_paths(course.net, masks, course.image_shape)

@@ -22,6 +22,7 @@ from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardwa
 from hwloop.mapping import ConductanceMap
 from hwloop.training.codes import Codes
 from hwloop.training.fit import EpochRecord, Loss, cross_entropy, fit
+from hwloop.training.new_devices import NewDevices
 
 STATION = "retraining"
 STEPS_PER_INSTANCE = 4
@@ -69,7 +70,22 @@ def retrain(
     if steps_per_instance < 1:
         raise ValueError(f"steps_per_instance must be at least 1, not {steps_per_instance}")
     steps_per_epoch = math.ceil(len(dataset.train_x) / choice.batch)
-    loop = _Loop(net, conductance_map, make_hardware, steps_per_epoch, steps_per_instance)
+    running = on_hardware(network_from_map(net, conductance_map), make_hardware(STATION))
+    held = {m.name: m for m in running.modules() if isinstance(m, HardwareLayer)}
+    for name, module in held.items():
+        layer = conductance_map.layers[name]
+        low = -layer.input_scale if layer.input_signed else 0.0
+        module.register_forward_pre_hook(_clamp_to(low, layer.input_scale))
+    codes = Codes(conductance_map, held)
+
+    def program(step: int) -> None:
+        hardware = make_hardware(f"{STATION} {step}")
+        hardware.program(codes.reached(running))
+        for module in held.values():
+            module.hardware = hardware
+
+    steps_per_epoch = math.ceil(len(dataset.train_x) / choice.batch)
+    loop = NewDevices(running, steps_per_epoch, steps_per_instance, program)
     records = fit(
         loop,
         dataset,
@@ -79,61 +95,11 @@ def retrain(
         seed=seed,
         station=STATION,
         loss_of=loss_of,
-        after_step=loop.constrain,
+        after_step=codes.constrain,
         checkpoint=checkpoint,
         progress=progress,
     )
-    return loop.reached(), records
-
-
-class _Loop(nn.Module):
-    """A network on hardware that is replaced as training goes on."""
-
-    step: torch.Tensor
-
-    def __init__(
-        self,
-        net: nn.Module,
-        conductance_map: ConductanceMap,
-        make_hardware: Callable[[int | str], Hardware],
-        steps_per_epoch: int,
-        steps_per_instance: int,
-    ) -> None:
-        super().__init__()
-        self._make_hardware = make_hardware
-        self._steps_per_epoch, self._steps_per_instance = steps_per_epoch, steps_per_instance
-        self.running = on_hardware(network_from_map(net, conductance_map), make_hardware(STATION))
-        self._layers = {m.name: m for m in self.running.modules() if isinstance(m, HardwareLayer)}
-        for name, module in self._layers.items():
-            layer = conductance_map.layers[name]
-            low = -layer.input_scale if layer.input_signed else 0.0
-            module.register_forward_pre_hook(_clamp_to(low, layer.input_scale))
-        self._codes = Codes(conductance_map, self._layers)
-        # A buffer, so that a training that resumes goes on with the next instance.
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run the network on the present instance, or on a new one if its turn has come."""
-        if self.training:
-            if int(self.step) % self._steps_per_epoch % self._steps_per_instance == 0:
-                self._program(f"{STATION} {int(self.step)}")
-            self.step += 1
-        result: torch.Tensor = self.running(x)
-        return result
-
-    def _program(self, instance: str) -> None:
-        hardware = self._make_hardware(instance)
-        hardware.program(self.reached())
-        for module in self._layers.values():
-            module.hardware = hardware
-
-    def constrain(self) -> None:
-        """Keep weights where codes can follow them."""
-        self._codes.constrain()
-
-    def reached(self) -> ConductanceMap:
-        """Return the map as the weights are now."""
-        return self._codes.reached(self.running)
+    return codes.reached(running), records
 
 
 def _clamp_to(low: float, high: float) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], torch.Tensor]:

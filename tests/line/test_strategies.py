@@ -142,6 +142,16 @@ def test_pruned_weights_stay_pruned_and_the_seed_gives_the_result(
     assert all(torch.equal(layer.mask, start[1].layers[name].mask) for name, layer in one.layers.items())
 
 
+@pytest.mark.parametrize("strategy", ["hardware", "variation", "ir-drop"])
+def test_statistics_of_one_steps_devices_are_not_learned(
+    task: Callable[..., Task], start: tuple[nn.Module, ConductanceMap], strategy: str
+) -> None:
+    before, after = start[1].digital, run_strategy(task(strategy)).conductance_map.digital
+    assert torch.equal(before["1.running_mean"], after["1.running_mean"])
+    assert torch.equal(before["1.running_var"], after["1.running_var"])
+    assert not torch.equal(before["1.weight"], after["1.weight"])
+
+
 @pytest.mark.parametrize("strategy", ["variation", "chip"])
 def test_a_resumed_training_ends_where_an_unbroken_one_ends(
     strategy: str, task: Callable[..., Task], tmp_path: Path

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardware
 from hwloop.hardware.columns import Column
 from hwloop.hardware.ideal import weight_matrix
 from hwloop.hardware.wrapped import WrappedHardware
 from hwloop.mapping import ConductanceMap
+from hwloop.networks import batch_norms
 from hwloop.training.strategies.task import Outcome, Task
 
 IMAGES, BATCH = 500, 100
@@ -85,11 +85,6 @@ def _with_statistics(task: Task, instances: Sequence[Hardware]) -> ConductanceMa
         if name in state and name.rpartition(".")[2].startswith(("running_", "num_batches")):
             digital[name] = state[name].clone()
     return replace(task.conductance_map, digital=digital)
-
-
-def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
-    """Return the batch norms of a network."""
-    return [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
 
 
 def _instances(task: Task) -> list[Hardware]:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from hwloop.hardware import network_from_map
 from hwloop.mapping import ConductanceMap
 from hwloop.training.codes import Codes
 from hwloop.training.fit import fit
+from hwloop.training.new_devices import NewDevices
 from hwloop.training.strategies.task import Outcome, Task
 from hwloop.training.surrogate import Arrays, SurrogateLayer, gains, make_arrays, surrogate_network
 
@@ -38,8 +38,14 @@ def _train(task: Task, name: str, *, exact: bool) -> Outcome:
         gains(_on(task, task.conductance_map, arrays), dataset.train_x[:IMAGES], task.seed),
     )
     net = _on(task, start, arrays)
-    loop = _Loop(net, math.ceil(len(dataset.train_x) / choice.batch), choice.refresh)
-    codes = Codes(start, loop.layers)
+    arrayed = {m.name: m for m in net.modules() if isinstance(m, SurrogateLayer)}
+    codes = Codes(start, arrayed)
+
+    def solve_wires(_step: int) -> None:
+        for layer in arrayed.values():
+            layer.refresh()
+
+    loop = NewDevices(net, math.ceil(len(dataset.train_x) / choice.batch), choice.refresh, solve_wires)
     records = fit(
         loop,
         dataset,
@@ -54,7 +60,7 @@ def _train(task: Task, name: str, *, exact: bool) -> Outcome:
         checkpoint=task.file(name),
         progress=task.progress,
     )
-    return Outcome(codes.reached(loop.running), records=records)
+    return Outcome(codes.reached(net), records=records)
 
 
 def _on(task: Task, conductance_map: ConductanceMap, arrays: Arrays) -> nn.Module:
@@ -68,26 +74,3 @@ def _grown(conductance_map: ConductanceMap, by: Mapping[str, float]) -> Conducta
         for name, layer in conductance_map.layers.items()
     }
     return replace(conductance_map, layers=layers)
-
-
-class _Loop(nn.Module):
-    """A network on modelled arrays whose wires are solved anew every few steps."""
-
-    step: torch.Tensor
-
-    def __init__(self, running: nn.Module, steps_per_epoch: int, refresh: int) -> None:
-        super().__init__()
-        self.running, self._steps_per_epoch, self._refresh = running, steps_per_epoch, refresh
-        self.layers = {m.name: m for m in running.modules() if isinstance(m, SurrogateLayer)}
-        # A buffer, so that a training that resumes solves where one that ran through did.
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run the network, on new devices while it is trained."""
-        if self.training:
-            if int(self.step) % self._steps_per_epoch % self._refresh == 0:
-                for layer in self.layers.values():
-                    layer.refresh()
-            self.step += 1
-        result: torch.Tensor = self.running(x)
-        return result
