@@ -34,6 +34,8 @@ def serve(
 
     The chip's parameters follow from the seed, and no command tells them.
     """
+    from threadpoolctl import threadpool_limits
+
     from device_models import load_card
     from hwloop.bench import BenchServer, virtual_instrument
 
@@ -43,7 +45,8 @@ def serve(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with BenchServer(instrument, host, port) as server:
+    # Products with one array are so small that threads of BLAS cost more than they give.
+    with threadpool_limits(1, user_api="blas"), BenchServer(instrument, host, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         if as_json:
