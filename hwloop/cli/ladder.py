@@ -60,14 +60,14 @@ def ladder(
     for result in results:
         if "error" in result:
             output.print(f"{result['network']} {result['rung']}: {result['error']}", soft_wrap=True)
-    output.print("* trained and evaluated on the same chips; before: the rung below on these chips")
+    output.print("digital: without arrays, nothing done; * trained and evaluated on the same chips")
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("network", "rung"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("%", "±", "recovered", "devices", "writes", "reads", "s"):
+    for heading in ("digital, %", "%", "±", "recovered", "devices", "writes", "reads", "s"):
         table.add_column(heading, justify="right")
     for row in summary(results):
         table.add_row(*(str(value) for value in row.values()))
@@ -81,7 +81,7 @@ def summary(results: list[dict[str, Any]]) -> list[dict[str, str]]:
     for result in results:
         groups.setdefault((result["network"], result["rung"]), []).append(result)
     for (network, rung), group in groups.items():
-        row = {"network": network, "rung": rung}
+        row = {"network": network, "rung": rung, "digital": f"{100 * group[0]['digital']:.2f}"}
         if "error" in group[0]:
             rows.append({**row, "accuracy": "–"})
             continue
