@@ -261,25 +261,36 @@ def _read_products(
     top_code, gain = (1 << reading.bits) - 1, ((1 << reading.bits) - 1) / reading.scale
     operands = [
         (
-            torch.from_numpy(band.rows),
+            neighbours(torch.from_numpy(band.rows)),
             torch.from_numpy(_real(band, band.currents).astype(np.float64)),
             2.0**-band.current_bits / adcs.lsb,
             torch.from_numpy(_real(band, band.top)),
             torch.from_numpy(_real(band, band.bottom)),
             torch.from_numpy(_real(band, band.weights)).to(torch.float32),
-            torch.from_numpy(_real(band, band.columns)),
+            neighbours(torch.from_numpy(_real(band, band.columns))),
         )
         for band in bands
     ]
     for part, total in zip(inputs.split(_PRODUCT), out.split(_PRODUCT), strict=True):
-        sums = torch.zeros(out.shape[1], len(part))
+        sums = torch.zeros(len(part), out.shape[1])
         for negative in (False, True) if reading.signed else (False,):
             codes = (part * (-gain if negative else gain)).round_().clamp_(0, top_code).to(torch.float64)
             for rows, cells, unit, top, bottom, weights, columns in operands:
                 seen = (codes[:, rows] @ cells).to(torch.float32).mul_(unit)
                 found = torch.minimum(seen.add_(bottom + 0.5).floor_().clamp_(min=0), top).sub_(bottom)
-                sums.index_add_(0, columns, found.mul_(-weights if negative else weights).T)
-        total.copy_(sums.T)
+                found.mul_(-weights if negative else weights)
+                if isinstance(columns, slice):
+                    sums[:, columns].add_(found)
+                else:
+                    sums.index_add_(1, columns, found)
+        total.copy_(sums)
+
+
+def neighbours(index: torch.Tensor) -> slice | torch.Tensor:
+    """Return a slice where lines are neighbours in order, since a view costs nothing; otherwise ``index``."""
+    first = int(index[0]) if len(index) else 0
+    together = torch.equal(index, first + torch.arange(len(index)))
+    return slice(first, first + len(index)) if together else index
 
 
 def is_exact(band: Band, adcs: LayerAdcs, reading: Reading) -> bool:

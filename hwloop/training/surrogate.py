@@ -25,6 +25,7 @@ from device_models.card import DeviceCard
 from device_models.converters import slices
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
+from hwloop.hardware.bit_serial import neighbours
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, resolution
 from hwloop.networks import CrossbarLayer, bias_of, crossbar_layers, from_matrix, to_matrix, windows
 from hwloop.pruning.constraints import LevelSet
@@ -57,7 +58,7 @@ class _Band:
     def __init__(
         self, rows: torch.Tensor, cols: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor, window: int
     ) -> None:
-        self.rows, self.cols = _lines(rows), _lines(cols)
+        self.rows, self.cols = neighbours(rows), neighbours(cols)
         self.low, self.high = -bottom, top - bottom
         # The channels whose windows the word lines see, and where in these windows.
         self.channels = slice(int(rows.min()) // window, int(rows.max()) // window + 1)
@@ -380,11 +381,3 @@ def _through(
         return value + (model - model.detach())
     result: torch.Tensor = _Product.apply(x, weight, value, layer)
     return result
-
-
-def _lines(index: torch.Tensor) -> slice | torch.Tensor:
-    """Return a slice where the lines are neighbours in order: a view costs nothing."""
-    first = int(index[0]) if len(index) else 0
-    return (
-        slice(first, first + len(index)) if bool((index == first + torch.arange(len(index))).all()) else index
-    )
