@@ -60,14 +60,16 @@ def ladder(
     for result in results:
         if "error" in result:
             output.print(f"{result['network']} {result['rung']}: {result['error']}", soft_wrap=True)
-    output.print("digital: without arrays, nothing done; * trained and evaluated on the same chips")
+    output.print(
+        "digital: without arrays; * trained and evaluated on the same chips; before: what these gave before"
+    )
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("network", "rung"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("digital, %", "%", "±", "recovered", "devices", "writes", "reads", "s"):
+    for heading in ("digital, %", "before, %", "%", "±", "recovered", "devices", "writes", "reads", "s"):
         table.add_column(heading, justify="right")
     for row in summary(results):
         table.add_row(*(str(value) for value in row.values()))
@@ -83,14 +85,16 @@ def summary(results: list[dict[str, Any]]) -> list[dict[str, str]]:
     for (network, rung), group in groups.items():
         row = {"network": network, "rung": rung, "digital": f"{100 * group[0]['digital']:.2f}"}
         if "error" in group[0]:
-            rows.append({**row, "accuracy": "–"})
+            rows.append({**row, "before": "", "accuracy": "–"})
             continue
         values = [100 * value for result in group for value in result["accuracy"]]
+        before = [value for result in group for value in result.get("before", [])]
         nothing = groups.get((network, "none"))
         star = "*" if group[0].get("trained_on_evaluated") else ""
         rows.append(
             {
                 **row,
+                "before": f"{100 * statistics.fmean(before):.2f}" if before else "",
                 "accuracy": f"{statistics.fmean(values):.2f}{star}",
                 "spread": f"{statistics.stdev(values):.2f}" if len(values) > 1 else "",
                 "recovered": _recovered(group, nothing),

@@ -98,6 +98,9 @@ def test_the_command_shows_it(climbed: tuple[Path, list[dict[str, Any]]], recipe
     rows = summary(results)
     assert {row["rung"] for row in rows} == set(RUNGS)
     assert {row["digital"] for row in rows} == {f"{100 * result['digital']:.2f}" for result in results}
+    assert {row["rung"] for row in rows if row["accuracy"].endswith("*")} == {
+        row["rung"] for row in rows if row["before"]
+    }
     assert next(row for row in rows if row["rung"] == "chip")["accuracy"].endswith("*")
 
 
