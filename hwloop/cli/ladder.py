@@ -60,19 +60,19 @@ def ladder(
     for result in results:
         if "error" in result:
             output.print(f"{result['network']} {result['rung']}: {result['error']}", soft_wrap=True)
-    output.print(
-        "digital: without arrays; * trained and evaluated on the same chips; before: what these gave before"
-    )
+    digital = {row["network"]: row["digital"] for row in summary(results)}
+    output.print("without arrays: " + ", ".join(f"{name} {value} %" for name, value in digital.items()))
+    output.print("* trained and evaluated on the same chips; before: what these gave before")
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("network", "rung"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("digital, %", "before, %", "%", "±", "recovered", "devices", "writes", "reads", "s"):
+    for heading in ("before", "%", "±", "recovered", "devices", "writes", "reads", "s"):
         table.add_column(heading, justify="right")
     for row in summary(results):
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(value for name, value in row.items() if name != "digital"))
     return table
 
 
