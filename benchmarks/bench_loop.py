@@ -12,7 +12,6 @@ the chip once more, layer by layer.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,14 +43,15 @@ BELIEVED = Wires(1.0, 1.0)
 @contextmanager
 def served(card: str, adc_bits: int, seed: int) -> Iterator[str]:
     """Address of a chip, in a process of its own."""
-    options = ["--port", "0", "--card", card, "--adc-bits", str(adc_bits), "--seed", str(seed), "--json"]
+    options = ["--port", "0", "--card", card, "--adc-bits", str(adc_bits), "--seed", str(seed), "--quiet"]
     command = [sys.executable, "-m", "hwloop", "bench", "serve", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            # What is told is one JSON object over several lines; the chip goes on after its last.
-            told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
-            yield f"{told['host']}:{told['port']}"
+            address = process.stdout.readline().strip()
+            if not address:
+                raise SystemExit("no chip is served; what is wrong is said above")
+            yield address
         finally:
             process.terminate()
 
@@ -137,9 +137,10 @@ def main() -> None:
             rows.append(torch.tensor(found) * 100)
             lines.append(f"| {number} | {seed} | " + " | ".join(f"{v:.1f}" for v in rows[-1]) + " |")
             print(lines[-1], flush=True)
-    spread = zip(torch.stack(rows).mean(0), torch.stack(rows).std(0), strict=True)
-    lines.append("| mean | | " + " | ".join(f"{mean:.2f} ± {std:.2f}" for mean, std in spread) + " |")
-    print(lines[-1], flush=True)
+    if len(rows) > 1:
+        spread = zip(torch.stack(rows).mean(0), torch.stack(rows).std(0), strict=True)
+        lines.append("| mean | | " + " | ".join(f"{mean:.2f} ± {std:.2f}" for mean, std in spread) + " |")
+        print(lines[-1], flush=True)
     if chosen.out is not None:
         chosen.out.write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -56,22 +56,23 @@ def ladder(
     if as_json:
         emit_json({"out": str(out), "rungs": results})
         return
-    output.print(_table(results))
+    rows = summary(results)
+    output.print(_table(rows))
     for result in results:
         if "error" in result:
             output.print(f"{result['network']} {result['rung']}: {result['error']}", soft_wrap=True)
-    digital = {row["network"]: row["digital"] for row in summary(results)}
+    digital = {row["network"]: row["digital"] for row in rows}
     output.print("without arrays: " + ", ".join(f"{name} {value} %" for name, value in digital.items()))
     output.print("* trained and evaluated on the same chips; before: what these gave before")
 
 
-def _table(results: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, str]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("network", "rung"):
         table.add_column(heading, no_wrap=True)
     for heading in ("before", "%", "±", "recovered", "devices", "writes", "reads", "s"):
         table.add_column(heading, justify="right")
-    for row in summary(results):
+    for row in rows:
         table.add_row(*(value for name, value in row.items() if name != "digital"))
     return table
 

@@ -69,7 +69,6 @@ def retrain(
     """
     if steps_per_instance < 1:
         raise ValueError(f"steps_per_instance must be at least 1, not {steps_per_instance}")
-    steps_per_epoch = math.ceil(len(dataset.train_x) / choice.batch)
     running = on_hardware(network_from_map(net, conductance_map), make_hardware(STATION))
     held = {m.name: m for m in running.modules() if isinstance(m, HardwareLayer)}
     for name, module in held.items():

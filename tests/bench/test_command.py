@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -29,7 +30,7 @@ def served(*options: str, stop: signal.Signals = signal.SIGTERM) -> Iterator[str
     command = [sys.executable, "-m", "hwloop", "bench", "serve", "--port", "0", "--json", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = "".join(iter(process.stdout.readline, "}\n")) + "}"
+        told = "".join(itertools.takewhile("}\n".__ne__, process.stdout)) + "}"
         try:
             yield "{host}:{port}".format(**json.loads(told))
         finally:
