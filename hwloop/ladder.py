@@ -43,12 +43,16 @@ from hwloop.training import accuracy, fit
 from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES, Outcome, Task, run_strategy
 
 FORMAT = "hwloop-ladder-1"
-RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip")
+RUNGS = ("digital", "none", "clip", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip")
 """The rungs that are climbed if nothing is said; ``hardware``, ``hybrid`` and ``remap`` can be asked for.
 
-``digital`` is the control: the same training without arrays, evaluated without arrays."""
+``digital`` is the control: the same training without arrays, evaluated without arrays. ``none`` puts weights
+on arrays as they are; if the recipe clips them, ``clip`` does no more than that, and all rungs above begin
+there."""
 NETWORKS = ("dense", "pruned")
-ONCE = ("none", "scale", "batch-norm")
+UNTRAINED = ("digital", "none", "clip")
+"""Rungs without a strategy."""
+ONCE = ("none", "clip", "scale", "batch-norm")
 """Rungs that train nothing: one seed tells all."""
 
 
@@ -57,24 +61,37 @@ class LadderError(ValueError):
 
 
 @dataclass(frozen=True)
+class OnArrays:
+    """Weights on their codes, without training.
+
+    Attributes:
+        conductance_map: the codes.
+        readout: how arrays are read.
+    """
+
+    conductance_map: ConductanceMap
+    readout: Readout
+
+
+@dataclass(frozen=True)
 class Start:
-    """A network on arrays, with nothing done about them.
+    """A network to be put on arrays.
 
     Attributes:
         net: the network's structure.
         teacher: the dense digital network.
-        conductance_map: weights on their codes.
+        plain: it on arrays, with nothing done about them.
+        clipped: the same with clipped weights; None if the recipe does not clip them.
         wires: of every array.
-        readout: how arrays are read.
         dataset: images; its test part is evaluated.
         digital: accuracy of the network before it was put on codes, with digital arithmetic.
     """
 
     net: nn.Module
     teacher: nn.Module
-    conductance_map: ConductanceMap
+    plain: OnArrays
+    clipped: OnArrays | None
     wires: Wires
-    readout: Readout
     dataset: Dataset
     digital: float
 
@@ -142,18 +159,17 @@ def start_from(run: Run, network: str, folder: Path) -> Start:
     teacher = run.network("train")
     dense = network == "dense"
     net = teacher if dense else run.network("prune")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "readout.json").exists():
-        masks = full_masks(teacher) if dense else run.masks()
-        factory = recipe.network.factory if dense else run.pruned_spec
-        _put_on_arrays(recipe, inputs, factory, net, masks, folder)
+    masks = full_masks(teacher) if dense else run.masks()
+    factory = recipe.network.factory if dense else run.pruned_spec
+    put = partial(_put_on_arrays, recipe, inputs, factory, net, masks)
+    clip = recipe.quantize.clip
     dataset = replace(inputs.dataset, test_x=inputs.test[0], test_y=inputs.test[1])
     return Start(
         net=net,
         teacher=teacher,
-        conductance_map=read_map(folder / "maps.h5"),
+        plain=put(None, folder),
+        clipped=None if clip is None else put(clip, folder / "clipped"),
         wires=inputs.wires,
-        readout=Readout.model_validate_json((folder / "readout.json").read_text("utf-8")),
         dataset=dataset,
         digital=accuracy(net, dataset.test_x, dataset.test_y),
     )
@@ -165,11 +181,16 @@ def _put_on_arrays(
     factory: str,
     net: nn.Module,
     masks: Mapping[str, torch.Tensor],
+    clip: float | None,
     folder: Path,
-) -> None:
-    """Write map and readout of a network."""
+) -> OnArrays:
+    """Return map and readout of a network, which are made and kept unless the folder holds them."""
+    if (kept := folder / "readout.json").exists():
+        readout = Readout.model_validate_json(kept.read_text("utf-8"))
+        return OnArrays(read_map(folder / "maps.h5"), readout)
+    folder.mkdir(parents=True, exist_ok=True)
     choice, images = recipe.hardware, inputs.dataset.train_x[:CALIBRATION_IMAGES]
-    layers = quantize(net, masks, inputs.largest_code, recipe.quantize.scale)
+    layers = quantize(net, masks, inputs.largest_code, recipe.quantize.scale, clip)
     built = build_map(
         factory,
         net,
@@ -185,7 +206,8 @@ def _put_on_arrays(
         ranges = Ranges(net, built, inputs.wires, readout, seed=recipe.seed, images=images)
         readout = ranges.readout(readout, choice.adc_bits)
     write_map(built, folder / "maps.h5")
-    write_atomically(folder / "readout.json", readout.model_dump_json().encode())
+    write_atomically(kept, readout.model_dump_json().encode())
+    return OnArrays(built, readout)
 
 
 def climb(
@@ -241,6 +263,8 @@ class _Rung:
         tally, started = Tally(), time.monotonic()
         if self.rung == "digital":
             return self._digital(place, started)
+        if self.rung == "clip" and self.start.clipped is None:
+            return {"error": "the recipe does not clip weights (quantize.clip)"}
         try:
             if self.rung in ON_ONE_CHIP:
                 return self._on_chips(place)
@@ -325,17 +349,17 @@ class _Rung:
 
     def _do(self, place: Path, tally: Tally, instance: int | str) -> Outcome:
         task = self._task(place, tally, instance)
-        return Outcome(task.conductance_map) if self.rung == "none" else run_strategy(task)
+        return Outcome(task.conductance_map) if self.rung in UNTRAINED else run_strategy(task)
 
     def _task(self, place: Path, tally: Tally, instance: int | str) -> Task:
         start, choice = self.start, self.recipe.retrain
-        strategy: Strategy = "hardware" if self.rung in ("none", "digital") else self.rung  # type: ignore[assignment]
+        strategy: Strategy = "hardware" if self.rung in UNTRAINED else self.rung  # type: ignore[assignment]
         return Task(
             net=start.net,
-            conductance_map=self._below() if self.rung in ON_ONE_CHIP else start.conductance_map,
+            conductance_map=self._below() if self.rung in ON_ONE_CHIP else self._begins.conductance_map,
             make_hardware=lambda name: Counted(self._hardware(name), tally),
             wires=start.wires,
-            readout=start.readout,
+            readout=self._begins.readout,
             dataset=start.dataset,
             choice=choice.model_copy(update={"strategy": strategy}),
             seed=self.seed,
@@ -353,10 +377,15 @@ class _Rung:
                 path = self.folder / f"{rung}-{seed}" / "maps.h5"
                 if path.exists():
                     return read_map(path)
-        return self.start.conductance_map
+        return self._begins.conductance_map
+
+    @property
+    def _begins(self) -> OnArrays:
+        """Where the rung begins."""
+        return self.start.plain if self.rung == "none" else self.start.clipped or self.start.plain
 
     def _hardware(self, instance: int | str) -> Hardware:
-        return FastHardware(self.start.wires, self.start.readout, seed=self.recipe.seed, instance=instance)
+        return FastHardware(self.start.wires, self._begins.readout, seed=self.recipe.seed, instance=instance)
 
 
 def _scaled(hardware: Hardware, columns: Columns | None) -> Hardware:

@@ -108,6 +108,7 @@ def quantize(
     masks: Mapping[str, torch.Tensor],
     levels: int,
     scale: recipe.Scale = "least-squares",
+    clip: float | None = None,
 ) -> dict[str, QuantizedLayer]:
     """Return weight codes and scale of each crossbar layer, as near to its weights as can be.
 
@@ -117,11 +118,16 @@ def quantize(
         levels: largest weight code, at most 127 (:func:`hwloop.mapping.largest_code`).
         scale: how the scale of a layer is chosen: of least squared error, or its largest weight at the
             highest level.
+        clip: standard deviations of a layer's kept weights beyond which they are clipped; None = none is. A
+            few large weights would leave most cells near HRS, where variation is large beside the weight.
     """
     choose = best_scale if scale == "least-squares" else largest_scale
     layers: dict[str, QuantizedLayer] = {}
     for name, layer in crossbar_layers(net).items():
         matrix = to_matrix(layer).detach() * masks[name]
+        if clip is not None and masks[name].sum() > 1:
+            largest = float(clip * matrix[masks[name]].std())
+            matrix = matrix.clamp(-largest, largest)
         chosen = choose(matrix, levels)
         layers[name] = QuantizedLayer(LevelSet(chosen, levels).codes(matrix), chosen)
     return layers
@@ -160,7 +166,7 @@ def quantize_and_tune(
         progress: called with the fraction done and a few words.
     """
     layers = crossbar_layers(net)
-    start = quantize(net, masks, levels, choice.scale)
+    start = quantize(net, masks, levels, choice.scale, choice.clip)
     for name, layer in layers.items():
         mask = from_matrix(layer, masks[name].to(layer.weight))
         signs = layer.weight.detach().sign() if keep_signs else None

@@ -221,9 +221,17 @@ class Prune(_Section):
 
 
 class Quantize(_Section):
-    """Training with weights on the card's levels after they are projected."""
+    """Training with weights on the card's levels after they are projected.
+
+    Attributes:
+        scale: how a layer's scale is chosen: of least squared error, or its largest weight at the highest
+            level.
+        clip: weights beyond so many standard deviations of their layer's kept weights end there, before the
+            scale is chosen; None = none does.
+    """
 
     scale: Scale = "least-squares"
+    clip: float | None = Field(default=None, gt=0)
     epochs: int = Field(default=2, ge=0, le=1000)
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
 

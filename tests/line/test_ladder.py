@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 
 from hwloop.cli.app import app
 from hwloop.cli.ladder import summary
+from hwloop.ladder import RUNGS as DEFAULT_RUNGS
 from hwloop.ladder import LadderError, ladder
 from hwloop.progress import Silence
 from hwloop.recipe import Recipe, load_recipe
 
 from .tiny import write_recipe
 
-RUNGS = ("digital", "none", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip", "remap")
+RUNGS = (*DEFAULT_RUNGS, "remap")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'subtraction = "analog"\nadc_bits = 6',
         retrain="epochs = 1\nbatch = 64\nlearning_rate = 3e-3\nimages = 300\ncalibration_instances = 1\n"
         "distill = 0.3",
+        quantize="clip = 2.0",
     )
 
 

@@ -146,3 +146,18 @@ def test_a_resumed_training_on_levels_ends_bit_for_bit_where_an_unbroken_one_end
     with pytest.raises(CutOffError):
         run(checkpoint=tmp_path / "quantize.safetensors", progress=listen)
     assert run(checkpoint=tmp_path / "quantize.safetensors")[0] == expected
+
+
+@pytest.mark.parametrize("scale", ["largest", "least-squares"])
+def test_weights_are_clipped_at_standard_deviations_of_those_that_are_kept(masked, scale):
+    net, masks = masked
+    plain, clipped = quantize(net, masks, 127, "largest"), quantize(net, masks, 127, scale, clip=1.5)
+    for name, layer in crossbar_layers(net).items():
+        matrix, found = to_matrix(layer).detach(), clipped[name]
+        largest = 1.5 * float(matrix[masks[name]].std())
+        assert largest < float(matrix.abs().max())
+        assert torch.equal(found.codes.sign(), plain[name].codes.sign())
+        beyond = masks[name] & (matrix.abs() > largest)
+        torch.testing.assert_close(
+            found.matrix[beyond].abs(), torch.full_like(found.matrix[beyond], largest), rtol=0.02, atol=0
+        )
