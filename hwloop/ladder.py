@@ -161,14 +161,21 @@ def start_from(run: Run, network: str, folder: Path) -> Start:
     net = teacher if dense else run.network("prune")
     masks = full_masks(teacher) if dense else run.masks()
     factory = recipe.network.factory if dense else run.pruned_spec
-    put = partial(_put_on_arrays, recipe, inputs, factory, net, masks)
+
+    def on_arrays(clip: float | None, place: Path) -> OnArrays:
+        if not (place / "readout.json").exists():
+            place.mkdir(parents=True, exist_ok=True)
+            _put_on_arrays(recipe, inputs, factory, net, masks, clip, place)
+        readout = Readout.model_validate_json((place / "readout.json").read_text("utf-8"))
+        return OnArrays(read_map(place / "maps.h5"), readout)
+
     clip = recipe.quantize.clip
     dataset = replace(inputs.dataset, test_x=inputs.test[0], test_y=inputs.test[1])
     return Start(
         net=net,
         teacher=teacher,
-        plain=put(None, folder),
-        clipped=None if clip is None else put(clip, folder / "clipped"),
+        plain=on_arrays(None, folder),
+        clipped=None if clip is None else on_arrays(clip, folder / "clipped"),
         wires=inputs.wires,
         dataset=dataset,
         digital=accuracy(net, dataset.test_x, dataset.test_y),
@@ -183,12 +190,8 @@ def _put_on_arrays(
     masks: Mapping[str, torch.Tensor],
     clip: float | None,
     folder: Path,
-) -> OnArrays:
-    """Return map and readout of a network, which are made and kept unless the folder holds them."""
-    if (kept := folder / "readout.json").exists():
-        readout = Readout.model_validate_json(kept.read_text("utf-8"))
-        return OnArrays(read_map(folder / "maps.h5"), readout)
-    folder.mkdir(parents=True, exist_ok=True)
+) -> None:
+    """Write map and readout of a network."""
     choice, images = recipe.hardware, inputs.dataset.train_x[:CALIBRATION_IMAGES]
     layers = quantize(net, masks, inputs.largest_code, recipe.quantize.scale, clip)
     built = build_map(
@@ -206,8 +209,7 @@ def _put_on_arrays(
         ranges = Ranges(net, built, inputs.wires, readout, seed=recipe.seed, images=images)
         readout = ranges.readout(readout, choice.adc_bits)
     write_map(built, folder / "maps.h5")
-    write_atomically(kept, readout.model_dump_json().encode())
-    return OnArrays(built, readout)
+    write_atomically(folder / "readout.json", readout.model_dump_json().encode())
 
 
 def climb(

@@ -125,8 +125,8 @@ def quantize(
     layers: dict[str, QuantizedLayer] = {}
     for name, layer in crossbar_layers(net).items():
         matrix = to_matrix(layer).detach() * masks[name]
-        if clip is not None and masks[name].sum() > 1:
-            largest = float(clip * matrix[masks[name]].std())
+        kept = matrix[masks[name]]
+        if clip is not None and len(kept) > 1 and (largest := clip * float(kept.std())) > 0:
             matrix = matrix.clamp(-largest, largest)
         chosen = choose(matrix, levels)
         layers[name] = QuantizedLayer(LevelSet(chosen, levels).codes(matrix), chosen)
