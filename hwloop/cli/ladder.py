@@ -63,7 +63,8 @@ def ladder(
             output.print(f"{result['network']} {result['rung']}: {result['error']}", soft_wrap=True)
     digital = {row["network"]: row["digital"] for row in rows}
     output.print("without arrays: " + ", ".join(f"{name} {value} %" for name, value in digital.items()))
-    output.print("* trained and evaluated on the same chips; before: what these gave before")
+    if any(row["before"] for row in rows):
+        output.print("* trained and evaluated on the same chips; before: what these gave before")
 
 
 def _table(rows: list[dict[str, str]]) -> Table:
