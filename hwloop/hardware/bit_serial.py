@@ -279,10 +279,7 @@ def _read_products(
                 seen = (codes[:, rows] @ cells).to(torch.float32).mul_(unit)
                 found = torch.minimum(seen.add_(bottom + 0.5).floor_().clamp_(min=0), top).sub_(bottom)
                 found.mul_(-weights if negative else weights)
-                if isinstance(columns, slice):
-                    sums[:, columns].add_(found)
-                else:
-                    sums.index_add_(1, columns, found)
+                add_to_lines(sums, columns, found)
         total.copy_(sums)
 
 
@@ -291,6 +288,16 @@ def neighbours(index: torch.Tensor) -> slice | torch.Tensor:
     first = int(index[0]) if len(index) else 0
     together = torch.equal(index, first + torch.arange(len(index)))
     return slice(first, first + len(index)) if together else index
+
+
+def add_to_lines(
+    total: torch.Tensor, lines: slice | torch.Tensor, values: torch.Tensor, weight: float = 1.0
+) -> None:
+    """Add weighted ``values [vectors, lines]`` in place to columns of ``total``; see :func:`neighbours`."""
+    if isinstance(lines, slice):
+        total[:, lines].add_(values, alpha=weight)
+    else:
+        total.index_add_(1, lines, values, alpha=weight)
 
 
 def is_exact(band: Band, adcs: LayerAdcs, reading: Reading) -> bool:

@@ -25,7 +25,7 @@ from device_models.card import DeviceCard
 from device_models.converters import slices
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
-from hwloop.hardware.bit_serial import neighbours
+from hwloop.hardware.bit_serial import add_to_lines, neighbours
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, resolution
 from hwloop.networks import CrossbarLayer, bias_of, crossbar_layers, from_matrix, to_matrix, windows
 from hwloop.pruning.constraints import LevelSet
@@ -245,10 +245,7 @@ class SurrogateLayer(nn.Module):
                 spread = self._sums(digits.square(), band, (noise * cells).square()).sqrt_()
                 seen += spread * torch.randn_like(seen)
             found = torch.clamp(seen.round_(), band.low, band.high, out=seen)
-            if isinstance(band.cols, slice):
-                total[:, band.cols].add_(found, alpha=weight)
-            else:
-                total.index_add_(1, band.cols, found, alpha=weight)
+            add_to_lines(total, band.cols, found, weight)
 
     def _sums(self, digits: torch.Tensor, band: _Band, cells: torch.Tensor) -> torch.Tensor:
         """Return the sums of a band's ``cells [word lines, bit lines]``, ``[vectors, bit lines]``."""
