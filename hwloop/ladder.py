@@ -43,16 +43,27 @@ from hwloop.training import accuracy, fit
 from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES, Outcome, Task, run_strategy
 
 FORMAT = "hwloop-ladder-1"
-RUNGS = ("digital", "none", "clip", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip")
+RUNGS = (
+    "digital",
+    "none",
+    "clip",
+    "copies",
+    "scale",
+    "batch-norm",
+    "variation",
+    "ir-drop",
+    "chip-batch-norm",
+    "chip",
+)
 """The rungs that are climbed if nothing is said; ``hardware``, ``hybrid`` and ``remap`` can be asked for.
 
 ``digital`` is the control: the same training without arrays, evaluated without arrays. ``none`` puts weights
-on arrays as they are; if the recipe clips them, ``clip`` does no more than that, and all rungs above begin
-there."""
+on arrays as they are, one copy of each; if the recipe clips them, ``clip`` does no more than that; if it has
+copies of arrays, ``copies`` does both and no more. All rungs above begin there."""
 NETWORKS = ("dense", "pruned")
-UNTRAINED = ("digital", "none", "clip")
+UNTRAINED = ("digital", "none", "clip", "copies")
 """Rungs without a strategy."""
-ONCE = ("none", "clip", "scale", "batch-norm")
+ONCE = ("none", "clip", "copies", "scale", "batch-norm")
 """Rungs that train nothing: one seed tells all."""
 
 
@@ -121,8 +132,8 @@ def ladder(
 
     Returns:
         For each network, rung and seed its figures: ``network``, ``rung``, ``seed``, ``digital``,
-            ``accuracy``
-        (one for each instance), ``writes``, ``reads``, ``seconds``; or ``error`` where the rung does not fit.
+            ``accuracy`` (one for each instance), ``arrays``, ``writes``, ``reads``, ``seconds``; or ``error``
+            where the rung does not fit.
 
     Raises:
         LadderError: if a rung is unknown or the folder belongs to another ladder.
@@ -267,6 +278,8 @@ class _Rung:
             return self._digital(place, started)
         if self.rung == "clip" and self.start.clipped is None:
             return {"error": "the recipe does not clip weights (quantize.clip)"}
+        if self.rung == "copies" and self.recipe.hardware.copies == 1:
+            return {"error": "the recipe has one copy of each array (hardware.copies)"}
         try:
             if self.rung in ON_ONE_CHIP:
                 return self._on_chips(place)
@@ -287,7 +300,7 @@ class _Rung:
             batch=self.recipe.evaluate.batch,
             progress=lambda fraction, text: self.tell(0.5 + fraction / 2, text),
         )
-        return {"accuracy": accuracies, **asdict(tally), "seconds": round(seconds, 1)}
+        return self._found(accuracies, tally, seconds)
 
     def _digital(self, place: Path, started: float) -> dict[str, Any]:
         net, choice = copy.deepcopy(self.start.net), self.recipe.retrain
@@ -314,7 +327,7 @@ class _Rung:
             progress=self.tell,
         )
         found = accuracy(net, self.start.dataset.test_x, self.start.dataset.test_y)
-        return {"accuracy": [found], "writes": 0, "reads": 0, "seconds": round(time.monotonic() - started, 1)}
+        return {**self._found([found], Tally(), time.monotonic() - started), "arrays": 0}
 
     def _on_chips(self, place: Path) -> dict[str, Any]:
         """Train and evaluate on each of a few chips, from what the best rung below left."""
@@ -346,8 +359,12 @@ class _Rung:
                 )
             )
             self.tell((chip + 1) / self.chips, f"chip {chip + 1}: {before[-1]:.2%} to {after[-1]:.2%}")
-        cost = {**asdict(tally), "seconds": round(seconds, 1)}
-        return {"accuracy": after, "before": before, "trained_on_evaluated": True, **cost}
+        return {**self._found(after, tally, seconds), "before": before, "trained_on_evaluated": True}
+
+    def _found(self, accuracies: list[float], tally: Tally, seconds: float) -> dict[str, Any]:
+        arrays = self._begins.conductance_map.arrays * self._readout.copies
+        cost = {"arrays": arrays, **asdict(tally), "seconds": round(seconds, 1)}
+        return {"accuracy": accuracies, **cost}
 
     def _do(self, place: Path, tally: Tally, instance: int | str) -> Outcome:
         task = self._task(place, tally, instance)
@@ -361,7 +378,7 @@ class _Rung:
             conductance_map=self._below() if self.rung in ON_ONE_CHIP else self._begins.conductance_map,
             make_hardware=lambda name: Counted(self._hardware(name), tally),
             wires=start.wires,
-            readout=self._begins.readout,
+            readout=self._readout,
             dataset=start.dataset,
             choice=choice.model_copy(update={"strategy": strategy}),
             seed=self.seed,
@@ -386,8 +403,14 @@ class _Rung:
         """Where the rung begins."""
         return self.start.plain if self.rung == "none" else self.start.clipped or self.start.plain
 
+    @property
+    def _readout(self) -> Readout:
+        """How arrays are read, and of how many copies."""
+        copies = 1 if self.rung in ("none", "clip") else self.recipe.hardware.copies
+        return self._begins.readout.model_copy(update={"copies": copies})
+
     def _hardware(self, instance: int | str) -> Hardware:
-        return FastHardware(self.start.wires, self._begins.readout, seed=self.recipe.seed, instance=instance)
+        return FastHardware(self.start.wires, self._readout, seed=self.recipe.seed, instance=instance)
 
 
 def _scaled(hardware: Hardware, columns: Columns | None) -> Hardware:

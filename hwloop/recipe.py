@@ -254,6 +254,8 @@ class Readout(_Section):
             without one gets the smallest that spans all that its bit lines can carry, and at least 1.
         elapsed: seconds from programming to reading, in which cells drift and relax; None = right after it.
         temperature: in kelvin, at which that time was spent; None = the device card's.
+        copies: arrays that hold each tile; digital logic takes the mean of what they read, in which what
+            varies from device to device averages out.
     """
 
     dac_bits: int = Field(default=8, ge=1, le=MAX_DAC_BITS)
@@ -269,6 +271,7 @@ class Readout(_Section):
     adc_lsb: AdcLsb | dict[str, AdcLsb] = Field(default_factory=dict)
     elapsed: float | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, gt=0)
+    copies: int = Field(default=1, ge=1, le=64)
 
     @model_validator(mode="after")
     def _digits_of_inputs(self) -> Self:

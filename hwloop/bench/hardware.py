@@ -57,6 +57,9 @@ class BenchHardware:
             as the instrument does it.
         address: where the instrument is, for the record.
         progress: called with the fraction of the arrays that are programmed, and a few words.
+
+    Raises:
+        ValueError: if the readout asks for copies.
     """
 
     def __init__(
@@ -68,6 +71,11 @@ class BenchHardware:
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
         self._driver, self._readout = driver, readout or Readout()
+        if self._readout.copies > 1:
+            raise ValueError(
+                f"an instrument programs one copy of each array, but hardware.copies is "
+                f"{self._readout.copies}; set it to 1"
+            )
         self._address, self._progress = address, progress
         self._card = ""
         self._layers: dict[str, _Layer] = {}

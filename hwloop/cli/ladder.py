@@ -71,7 +71,7 @@ def _table(rows: list[dict[str, str]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("network", "rung"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("before", "%", "±", "recovered", "devices", "writes", "reads", "s"):
+    for heading in ("before", "%", "±", "recovered", "arrays", "devices", "writes", "reads", "s"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(*(value for name, value in row.items() if name != "digital"))
@@ -100,6 +100,7 @@ def summary(results: list[dict[str, Any]]) -> list[dict[str, str]]:
                 "accuracy": f"{statistics.fmean(values):.2f}{star}",
                 "spread": f"{statistics.stdev(values):.2f}" if len(values) > 1 else "",
                 "recovered": _recovered(group, nothing),
+                "arrays": str(group[0]["arrays"]),
                 "devices": str(len(values)),
                 **{
                     name: _short(statistics.fmean(result[name] for result in group))

@@ -195,7 +195,7 @@ def _hardware(run: Run, vectors: Mapping[str, int], factored: Collection[str]) -
             name: resolution(layer, mapped.card.levels, readout, idle=mapped.card.idle_steps).widest
             for name, layer in mapped.layers.items()
         },
-        "arrays": mapped.arrays,
+        "arrays": mapped.arrays * readout.copies,
         "mapped_tiles": mapped.tiles,
         "utilisation": cells / (mapped.arrays * mapped.array_shape[0] * mapped.array_shape[1]),
         "index_bits": sum(tile.index_bits for layer in facts.layers.values() for tile in layer.tiles),

@@ -46,7 +46,7 @@ class LayerFacts:
 
     Attributes:
         tiles: its tile positions.
-        arrays_per_tile: arrays at each position, one for each polarity and slice.
+        arrays_per_tile: arrays at each position, one for each polarity, slice and copy.
         vectors: input vectors that one image applies to the layer.
         input_signed: True if every vector is read in two passes.
     """
@@ -119,7 +119,7 @@ def chip_facts(
                 )
                 for (rows, cols), bits in zip(lines, bits_of_tiles, strict=True)
             ),
-            arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2],
+            arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2] * (readout or Readout()).copies,
             vectors=vectors[name],
             input_signed=layer.input_signed,
         )

@@ -26,12 +26,12 @@ class Counted(WrappedHardware):
     Args:
         hardware: what is programmed and read.
         tally: what is added to: every cell of the arrays that are programmed, every vector that a layer
-            reads.
+            reads; both for each copy.
     """
 
     def __init__(self, hardware: Hardware, tally: Tally) -> None:
         super().__init__(hardware)
-        self._tally = tally
+        self._tally, self._copies = tally, int(hardware.identity.get("copies", 1))
 
     def program(
         self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
@@ -40,10 +40,10 @@ class Counted(WrappedHardware):
         programmed = super().program(conductance_map, layers)
         for name in conductance_map.layers if layers is None else layers:
             target = conductance_map.target(name)
-            self._tally.writes += int((target > 0).sum())
+            self._tally.writes += int((target > 0).sum()) * self._copies
         return programmed
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """See :class:`~hwloop.hardware.Hardware`."""
-        self._tally.reads += len(inputs)
+        self._tally.reads += len(inputs) * self._copies
         return super().read(layer, inputs)

@@ -22,12 +22,19 @@ class MeasuredHardware(FastHardware):
         """What is read."""
         return {**super().identity, "backend": "measured"}
 
-    def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
+    def _program_tiles(
+        self, name: str, conductance_map: ConductanceMap, _instance: int | str
+    ) -> tuple[torch.Tensor, np.ndarray]:
         """Return the map's conductances (S), and as seen through the wires (level steps).
 
         Raises:
-            ValueError: if the map has none for the layer.
+            ValueError: if the map has none for the layer, or copies are asked for.
         """
+        if self._readout.copies > 1:
+            raise ValueError(
+                f"layer {name}: a map holds the conductances of one copy, but hardware.copies is "
+                f"{self._readout.copies}; set it to 1"
+            )
         actual = conductance_map.layers[name].actual
         if actual is None:
             raise ValueError(

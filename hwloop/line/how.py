@@ -42,7 +42,8 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "adc": "Given by the recipe (hardware.adc_bits, hardware.adc_lsb)" if given else lossless,
         "adc_kind": choice.adc.kind,
         "adcs": "one ADC for each array" if shared is None else f"one ADC for {shared} bit lines",
-        "arrays": arrays_of_a_tile(conductance_map),
+        "arrays": arrays_of_a_tile(conductance_map)
+        + (f", {choice.copies} times" if choice.copies > 1 else ""),
         "bits_per_cycle": choice.bits_per_cycle,
         "card": card.name,
         "cell": choice.cell,

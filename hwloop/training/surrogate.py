@@ -105,20 +105,21 @@ class SurrogateLayer(nn.Module):
         self._convolves = isinstance(layer, nn.Conv2d) and layer.groups == 1 and seen <= 2 * rows
         self._gain = torch.ones(2, rows, cols)
         self._sneak = torch.zeros(2, rows, cols)
-        self._seen: torch.Tensor | None = None
+        self._seen: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the arrays read, with the layer's bias."""
         low = -self._mapped.input_scale if self._mapped.input_signed else 0.0
         x = x.clamp(low, self._mapped.input_scale)
-        if self.training or self._seen is None:
-            effective, cells = self._program()
-            self._seen = cells.detach()
+        if self.training or not self._seen:
+            copies = [self._program() for _ in range(self._arrays.readout.copies)]
+            self._seen = [cells.detach() for _, cells in copies]
+            effective = _mean([signed for signed, _ in copies])
         else:
-            effective, cells = self._signed(self._seen), self._seen
+            effective = _mean([self._signed(cells) for cells in self._seen])
         weight = from_matrix(self.layer, effective * self.levels.scale)
         with torch.no_grad():
-            value = self._read(x, cells)
+            value = _mean([self._read(x, cells) for cells in self._seen])
         sums = _through(x, weight, value, self.layer)
         return sums if self.layer.bias is None else sums + bias_of(self.layer)
 
@@ -137,7 +138,7 @@ class SurrogateLayer(nn.Module):
             self._sneak[polarity] = self._matrix(sneak[:, polarity].to(torch.float32))
 
     def _program(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw cells; return effective weights in level steps, with gradient, and the effective cells."""
+        """Draw a copy's cells; return effective weights in level steps, with gradient, and these cells."""
         weight = to_matrix(self.layer)
         codes = self._codes(weight)
         levels = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
@@ -325,6 +326,11 @@ def make_arrays(
     """Return what the layers of a map have in common; see :class:`Arrays`."""
     card = conductance_map.card
     return Arrays(card, wires, readout, cell_table(card, seed, readout.elapsed), exact)
+
+
+def _mean(copies: list[torch.Tensor]) -> torch.Tensor:
+    """Return the mean of what copies give; one is left as it is."""
+    return copies[0] if len(copies) == 1 else torch.stack(copies).mean(0)
 
 
 class _Scaled(torch.autograd.Function):

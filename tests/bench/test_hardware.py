@@ -304,6 +304,8 @@ def test_a_driver_of_ones_own_is_one_small_class() -> None:
         hardware.program(conductance_map)
         for name in conductance_map.layers:
             assert relative_error(hardware, conductance_map, name) < 2e-3
+    with pytest.raises(ValueError, match=r"one copy of each array, but hardware\.copies is 3; set it to 1"):
+        BenchHardware(Perfect(), Readout(copies=3))
 
 
 def test_the_drivers_are_named() -> None:

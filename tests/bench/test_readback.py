@@ -27,6 +27,7 @@ from hwloop.mapping import (
     read_map,
     write_map,
 )
+from hwloop.recipe import Readout
 from tests.line.maps import card_with, map_of, random_layer
 from tests.line.tiny import NETWORK
 
@@ -205,6 +206,8 @@ def test_measured_arrays_read_as_the_chip_they_were_measured_on() -> None:
     x = torch.rand(5, 20)
     assert torch.equal(chip.read("a", x), measured.read("a", x))
     assert measured.identity["backend"] == "measured"
+    with pytest.raises(ValueError, match=r"one copy, but hardware\.copies is 2; set it to 1"):
+        MeasuredHardware(Wires(2.0, 2.0), Readout(copies=2), seed=4).program(held)
     with pytest.raises(ValueError, match="layer a: the map holds no measured conductances"):
         measured.program(MAP)
 

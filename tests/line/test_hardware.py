@@ -128,7 +128,7 @@ def test_collapsed_reading_is_bit_serial_reading(seed: int, signed: bool, bits: 
     hardware = programmed(map_of(layer), dac_bits=bits)
     x = inputs_for(layer, seed=seed)
     at_once = hardware.read("fc", x)
-    hardware._layers["fc"].matrix = None
+    hardware._layers["fc"][0].matrix = None
     assert torch.equal(at_once, hardware.read("fc", x))
 
 
@@ -212,6 +212,37 @@ def test_instances_are_other_devices_and_the_same_instance_is_the_same() -> None
     assert torch.equal(actual[0], actual[1])
     assert not torch.equal(actual[0], actual[2])
     assert not torch.equal(actual[2], actual[3])
+
+
+def test_copies_are_read_one_by_one_and_averaged() -> None:
+    conductance_map, x = map_of(random_layer(), card="rram-neurram"), torch.rand(7, 20) * 2
+    readout = Readout(adc_bits=6, dac_level_mismatch=0.02)
+
+    def read(instance: int | str, copies: int = 1) -> tuple[torch.Tensor, ConductanceMap]:
+        several = readout.model_copy(update={"copies": copies})
+        hardware = FastHardware(WIRES, several, seed=1, instance=instance)
+        actual = hardware.program(conductance_map)
+        assert hardware.identity["copies"] == copies
+        return hardware.read("fc", x), actual
+
+    alone = [read(instance) for instance in (4, "4 copy 2", "4 copy 3")]
+    together = read(4, copies=3)
+    torch.testing.assert_close(together[0], sum(found for found, _ in alone) / 3)
+    assert torch.equal(together[1].layers["fc"].actual, alone[0][1].layers["fc"].actual)
+
+
+def test_what_varies_from_device_to_device_averages_out() -> None:
+    conductance_map, x = map_of(random_layer(density=1.0), card="rram-neurram"), torch.rand(4, 20)
+
+    def spread(copies: int) -> float:
+        found = []
+        for instance in range(60):
+            hardware = FastHardware(WIRES, Readout(copies=copies), seed=1, instance=instance)
+            hardware.program(conductance_map)
+            found.append(hardware.read("fc", x))
+        return float(torch.stack(found).std(0).square().mean().sqrt())
+
+    assert spread(1) / spread(4) == pytest.approx(2, rel=0.1)
 
 
 def test_programming_leaves_the_targets_and_the_given_map_alone() -> None:
@@ -389,6 +420,7 @@ def test_identity_tells_what_is_read() -> None:
         "card": "rram-neurram",
         "seed": 5,
         "instance": 2,
+        "copies": 1,
         "dac_bits": 6,
         "adc": "uniform",
         "word_line_ohm": 2.0,

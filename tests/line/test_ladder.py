@@ -28,7 +28,7 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train="epochs = 2\nbatch = 64\nlearning_rate = 1e-2",
         prune="rounds = 1\nretrain_epochs = 1",
         hardware='card = "generic-10k"\nrows = 16\ncols = 16\nwire = 20.0\ndac_bits = 5\nbits_per_cycle = 5\n'
-        'subtraction = "analog"\nadc_bits = 6',
+        'subtraction = "analog"\nadc_bits = 6\ncopies = 2',
         retrain="epochs = 1\nbatch = 64\nlearning_rate = 3e-3\nimages = 300\ncalibration_instances = 1\n"
         "distill = 0.3",
         quantize="clip = 2.0",
@@ -61,6 +61,10 @@ def test_costs_are_counted(climbed: tuple[Path, list[dict[str, Any]]]) -> None:
     # Every cell is written low and high to find the stuck ones, then the map.
     assert found["remap"]["writes"] > 3 * found["chip"]["writes"]
     assert found["chip"]["trained_on_evaluated"]
+    # All but the first rungs are on two copies of each array.
+    assert found["none"]["arrays"] == found["clip"]["arrays"]
+    for rung in ("copies", "scale", "variation", "chip"):
+        assert found[rung]["arrays"] == 2 * found["none"]["arrays"]
 
 
 def test_what_is_done_is_not_done_again(

@@ -172,8 +172,13 @@ def test_a_resumed_training_ends_where_an_unbroken_one_ends(
 @pytest.mark.parametrize("exact", [False, True], ids=["solved before", "solved in every step"])
 @pytest.mark.parametrize(
     "readout",
-    [READOUT, Readout(dac_bits=4, adc_bits=7), Readout(dac_bits=4, accumulation="analog", adc_bits=6)],
-    ids=["one cycle", "bit-serial", "charge"],
+    [
+        READOUT,
+        Readout(dac_bits=4, adc_bits=7),
+        Readout(dac_bits=4, accumulation="analog", adc_bits=6),
+        READOUT.model_copy(update={"copies": 3}),
+    ],
+    ids=["one cycle", "bit-serial", "charge", "three copies"],
 )
 def test_its_model_of_arrays_reads_as_hardware_does_in_distribution(
     readout: Readout, exact: bool, start: tuple[nn.Module, ConductanceMap], dataset: Dataset
