@@ -113,6 +113,7 @@ def ladder(
     progress: Progress,
     *,
     rungs: Sequence[str] = RUNGS,
+    networks: Sequence[str] | None = None,
     seeds: int = 1,
     chips: int = 3,
     fresh: bool = False,
@@ -126,6 +127,7 @@ def ladder(
         out: folder of the ladder.
         progress: shows how far it is.
         rungs: which, from below.
+        networks: of ``dense`` and ``pruned``; None = all that the recipe has.
         seeds: trainings of each rung that trains, with other images, order and devices.
         chips: device instances that rungs of one chip are trained and evaluated on.
         fresh: throw away what is in the folder.
@@ -136,15 +138,18 @@ def ladder(
             where the rung does not fit.
 
     Raises:
-        LadderError: if a rung is unknown or the folder belongs to another ladder.
+        LadderError: if a rung or network is unknown or the folder belongs to another ladder.
         ValueError: if the recipe cannot be run.
     """
     known = (*RUNGS, *(strategy for strategy in STRATEGIES if strategy not in RUNGS))
     if unknown := [rung for rung in rungs if rung not in known]:
         raise LadderError(f"no rung {unknown[0]!r}; there are {', '.join(known)}")
+    offered = NETWORKS if recipe.prune.keep else NETWORKS[:1]
+    if missing := [network for network in networks or () if network not in offered]:
+        raise LadderError(f"no network {missing[0]!r}; the recipe has {' and '.join(offered)}")
+    networks = networks or offered
     _bind(out, {"recipe": recipe.model_dump(mode="json"), "code": code_digest()}, fresh)
     run = Run(RunFolder.create(out / "base", recipe, fresh), load_inputs(recipe), progress)
-    networks = NETWORKS if recipe.prune.keep else NETWORKS[:1]
     walk(run, "prune" if "pruned" in networks else "train")
     results = []
     with alone_in(out):

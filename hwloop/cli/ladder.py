@@ -32,6 +32,20 @@ def ladder(
             show_default=False,
         ),
     ] = None,
+    networks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORK,...",
+            help="dense, pruned; all that the recipe has if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    copies: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Arrays that hold each tile; hardware.copies if left out.", show_default=False
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each rung that trains.")] = 1,
     chips: Annotated[int, typer.Option(min=1, help="Chips that chip-in-the-loop is done on.")] = 3,
     resume: ResumeOption = False,
@@ -45,13 +59,22 @@ def ladder(
     """
     from hwloop.ladder import RUNGS
     from hwloop.ladder import ladder as climb
-    from hwloop.recipe import load_recipe
+    from hwloop.recipe import load_recipe, with_values
 
     check_resume(resume, fresh, (out / "ladder.json").is_file(), out)
-    chosen = RUNGS if rungs is None else tuple(rungs.split(","))
+    choice = load_recipe(recipe)
+    if copies is not None:
+        choice = with_values(choice, "hardware", copies=copies)
     with resumable(), TerminalProgress() as progress:
         results = climb(
-            load_recipe(recipe), out.resolve(), progress, rungs=chosen, seeds=seeds, chips=chips, fresh=fresh
+            choice,
+            out.resolve(),
+            progress,
+            rungs=RUNGS if rungs is None else tuple(rungs.split(",")),
+            networks=None if networks is None else tuple(networks.split(",")),
+            seeds=seeds,
+            chips=chips,
+            fresh=fresh,
         )
     if as_json:
         emit_json({"out": str(out), "rungs": results})

@@ -77,6 +77,15 @@ def test_what_is_done_is_not_done_again(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
 
 
+def test_one_network_alone_and_other_copies(recipe_file: Path, tmp_path: Path) -> None:
+    command = ["ladder", str(recipe_file), "--out", str(tmp_path / "ladder"), "--rungs", "none,copies"]
+    done = CliRunner().invoke(app, [*command, "--networks", "pruned", "--copies", "3", "--json"])
+    assert done.exit_code == 0, done.output
+    none, copies = json.loads(done.stdout)["rungs"]
+    assert {none["network"], copies["network"]} == {"pruned"}
+    assert copies["arrays"] == 3 * none["arrays"]
+
+
 def test_begun_anew_it_reads_as_the_new_recipe_says(recipe_file: Path, tmp_path: Path) -> None:
     recipe, out = load_recipe(recipe_file), tmp_path / "ladder"
     ladder(recipe, out, Silence(), rungs=("none",))
@@ -116,6 +125,8 @@ def test_wrong_use_says_what_is_wrong(
     recipe = load_recipe(recipe_file)
     with pytest.raises(LadderError, match="no rung 'luck'"):
         ladder(recipe, tmp_path, Silence(), rungs=("luck",))
+    with pytest.raises(LadderError, match="no network 'sparse'; the recipe has dense and pruned"):
+        ladder(recipe, tmp_path, Silence(), networks=("sparse",))
     with pytest.raises(LadderError, match="holds another ladder"):
         ladder(recipe.model_copy(update={"seed": 7}), climbed[0], Silence())
     with pytest.raises(ValueError, match=r"adc_bits\.conv9: no such layer; the map has conv, fc1, fc2"):
