@@ -71,9 +71,9 @@ class FastHardware:
     conductances on whole levels, no noise and ideal converters that hold the sum of every column, each code
     is the exact integer current, and shifting and adding the codes is one product with the input codes.
 
-    Where the readout asks for copies, every tile is on as many arrays, with devices, drivers and converters
-    of their own, and digital logic takes the mean of what they read (Joksas et al., Nature Communications
-    11:4273, 2020, average whole networks so). The first copy is what there is without the others.
+    Where the readout asks for copies, every tile is on as many arrays of the same chip, with devices and
+    converters of their own, and digital logic takes the mean of what they read (Joksas et al., Nature
+    Communications 11:4273, 2020, average whole networks so). The first copy is what there is without others.
 
     Noise is new in every cycle. Each layer counts the vectors that it has read since it was programmed and
     draws by that number, so batches of any size give the same results, and reading again gives others.
@@ -143,7 +143,7 @@ class FastHardware:
         programmed = {}
         for name, layer in chosen.items():
             self._layers[name] = []
-            for copy in self._copies:
+            for copy in range(self._readout.copies):
                 actual, levels = self._program_tiles(name, conductance_map, copy)
                 held = replace(layer, actual=actual)
                 self._layers[name].append(self._lay_out(held, levels, conductance_map, copy))
@@ -222,14 +222,8 @@ class FastHardware:
                         counts += count_codes(band, arrays.adcs, codes, arrays.reading)
         return counts
 
-    @property
-    def _copies(self) -> list[int | str]:
-        """The instance of each copy, which its devices, drivers and converters are drawn for."""
-        others = (f"{self._instance} copy {number}" for number in range(2, self._readout.copies + 1))
-        return [self._instance, *others]
-
     def _program_tiles(
-        self, name: str, conductance_map: ConductanceMap, instance: int | str
+        self, name: str, conductance_map: ConductanceMap, copy: int
     ) -> tuple[torch.Tensor, np.ndarray]:
         """Return programmed conductances (S) and effective conductances (level steps) of a copy's cells."""
         target = conductance_map.target(name)
@@ -241,9 +235,9 @@ class FastHardware:
                 target[part],
                 conductance_map.card,
                 self._seed,
-                instance,
+                self._instance,
                 name,
-                first_tile=first,
+                first_tile=copy * len(target) + first,
                 elapsed=self._readout.elapsed,
                 temperature=self._readout.temperature,
             )
@@ -252,7 +246,7 @@ class FastHardware:
         return actual, levels
 
     def _lay_out(
-        self, layer: LayerMap, levels: np.ndarray, conductance_map: ConductanceMap, instance: int | str
+        self, layer: LayerMap, levels: np.ndarray, conductance_map: ConductanceMap, copy: int
     ) -> _Layer:
         """Draw converters, and choose how a copy of a layer is read."""
         readout, card = self._readout, conductance_map.card
@@ -260,16 +254,19 @@ class FastHardware:
             readout = readout.model_copy(update=_WITHOUT_ADCS)
         found = resolution(layer, card.levels, readout, idle=card.idle_steps)
         weights, per_input = line_weights(layer, card.levels)
-        noise = _relative_noise(layer, card.drawn(self._seed, instance))
+        noise = _relative_noise(layer, card.drawn(self._seed, self._instance))
         lines = _bit_lines(levels, weights.numpy(), noise, subtracted=found.bipolar)
-        adcs = build_adcs(layer, found, readout, lines.weights.shape[1], self._seed, instance)
+        adcs = build_adcs(
+            layer, found, readout, lines.weights.shape[1], self._seed, self._instance, copy * layer.tiles
+        )
         reading = Reading(
             scale=layer.input_scale,
             bits=readout.dac_bits,
             digit_bits=readout.bits_per_cycle,
             signed=layer.input_signed,
             at_end=readout.accumulation == "analog",
-            key=stream_key(self._seed, "read", instance, layer.name) % 2**64,
+            key=stream_key(self._seed, "read", self._instance, layer.name, *((copy,) if copy else ()))
+            % 2**64,
         )
         longest = int(found.bits.max()) + readout.dac_bits if layer.tiles else 0
         if longest > _SHIFTED_CODE_BITS and not reading.at_end:
@@ -277,7 +274,7 @@ class FastHardware:
                 f"layer {layer.name}: DAC and ADC have {longest} bits together, at most "
                 f"{_SHIFTED_CODE_BITS} can be added up; use smaller arrays or fewer DAC bits"
             )
-        drivers = self._draw_drivers(layer, instance)
+        drivers = self._draw_drivers(layer)
         weight_per_level = layer.weight_per_siemens * conductance_map.g_step
         arrays = _Layer(
             map=layer,
@@ -301,12 +298,12 @@ class FastHardware:
             arrays.variance = _matrix(layer, lines.weights**2, lines.variances).to(torch.float32)
         return arrays
 
-    def _draw_drivers(self, layer: LayerMap, instance: int | str) -> torch.Tensor | None:
+    def _draw_drivers(self, layer: LayerMap) -> torch.Tensor | None:
         """Return the steps that the driver of each matrix row applies for each digit; None if ideal."""
         mismatch = self._readout.dac_level_mismatch
         if mismatch == 0:
             return None
-        names = ("dac", instance, layer.name)
+        names = ("dac", self._instance, layer.name)
         bits, rows = self._readout.bits_per_cycle, layer.matrix_shape[0]
         return Dac.draw(bits, rows, self._seed, *names, level_mismatch=mismatch).levels.to(torch.float32)
 

@@ -23,7 +23,7 @@ class MeasuredHardware(FastHardware):
         return {**super().identity, "backend": "measured"}
 
     def _program_tiles(
-        self, name: str, conductance_map: ConductanceMap, _instance: int | str
+        self, name: str, conductance_map: ConductanceMap, _copy: int
     ) -> tuple[torch.Tensor, np.ndarray]:
         """Return the map's conductances (S), and as seen through the wires (level steps).
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from device_models.converters import bit_planes, dac_codes
+from device_models.converters import FlashAdc, bit_planes, dac_codes
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
 from hwloop.hardware import FastHardware, Hardware, IdealHardware, bit_serial, fast
@@ -215,20 +215,30 @@ def test_instances_are_other_devices_and_the_same_instance_is_the_same() -> None
 
 
 def test_copies_are_read_one_by_one_and_averaged() -> None:
-    conductance_map, x = map_of(random_layer(), card="rram-neurram"), torch.rand(7, 20) * 2
-    readout = Readout(adc_bits=6, dac_level_mismatch=0.02)
+    layer, x = random_layer(density=1.0), torch.rand(7, 20) * 2
+    assert layer.tiles > 1
+    # Copies are further tiles of the same chip: a layer that holds each tile three times sums what they read.
+    thrice = replace(
+        layer,
+        codes=layer.codes.repeat(3, 1, 1, 1, 1),
+        row_index=layer.row_index.repeat(3, 1),
+        col_index=layer.col_index.repeat(3, 1),
+        adc_bits=layer.adc_bits.repeat(3),
+    )
+    adc = FlashAdc(threshold_offset=0.3)
 
-    def read(instance: int | str, copies: int = 1) -> tuple[torch.Tensor, ConductanceMap]:
-        several = readout.model_copy(update={"copies": copies})
-        hardware = FastHardware(WIRES, several, seed=1, instance=instance)
-        actual = hardware.program(conductance_map)
+    def read(held: LayerMap, copies: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        readout = Readout(adc=adc, adc_bits=6, dac_level_mismatch=0.02, copies=copies)
+        hardware = FastHardware(WIRES, readout, seed=1, instance=4)
+        done = hardware.program(map_of(held, card="generic-10k")).layers["fc"]
         assert hardware.identity["copies"] == copies
-        return hardware.read("fc", x), actual
+        return hardware.read("fc", x), done.actual
 
-    alone = [read(instance) for instance in (4, "4 copy 2", "4 copy 3")]
-    together = read(4, copies=3)
-    torch.testing.assert_close(together[0], sum(found for found, _ in alone) / 3)
-    assert torch.equal(together[1].layers["fc"].actual, alone[0][1].layers["fc"].actual)
+    together, actual = read(layer, 3)
+    torch.testing.assert_close(together, read(thrice, 1)[0] / 3)
+    alone, actual_alone = read(layer, 1)
+    assert torch.equal(actual, actual_alone)
+    assert not torch.allclose(together, alone, rtol=1e-3)
 
 
 def test_what_varies_from_device_to_device_averages_out() -> None:
