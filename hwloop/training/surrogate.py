@@ -96,30 +96,31 @@ class SurrogateLayer(nn.Module):
         # One place more than the matrix has: where cells are that hold no entry of it.
         self._place = torch.where(used, place, rows * cols)
         self._driven = (mapped.row_index != UNUSED_LINE)[:, None, :, None]
-        self._formed = self._matrix(used.to(torch.float32)) > 0
+        # Places of the matrix that have cells, flat; all others need no draws.
+        formed = self._matrix(used.to(torch.float32)).flatten().nonzero().squeeze(1)
+        self._formed = neighbours(formed)
         self._window = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
         self._bands = self._form_bands()
         # Convolving a band's channels spares laying out windows; where bands take their word lines from
         # channels far apart, it costs more than that spares.
         seen = self._window * sum(band.channels.stop - band.channels.start for band in self._bands)
         self._convolves = isinstance(layer, nn.Conv2d) and layer.groups == 1 and seen <= 2 * rows
-        self._gain = torch.ones(2, rows, cols)
-        self._sneak = torch.zeros(2, rows, cols)
-        self._seen: list[torch.Tensor] = []
+        self._gain = torch.ones(2, len(formed))
+        self._sneak = torch.zeros(2, len(formed))
+        self._seen: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the arrays read, with the layer's bias."""
         low = -self._mapped.input_scale if self._mapped.input_signed else 0.0
         x = x.clamp(low, self._mapped.input_scale)
-        if self.training or not self._seen:
-            copies = [self._program() for _ in range(self._arrays.readout.copies)]
-            self._seen = [cells.detach() for _, cells in copies]
-            effective = _mean([signed for signed, _ in copies])
+        if self.training or self._seen is None:
+            effective, cells = self._program()
+            self._seen = cells.detach()
         else:
-            effective = _mean([self._signed(cells) for cells in self._seen])
+            effective, cells = _signed(self._seen).mean(0), self._seen
         weight = from_matrix(self.layer, effective * self.levels.scale)
         with torch.no_grad():
-            value = _mean([self._read(x, cells) for cells in self._seen])
+            value = self._read(x, cells)
         sums = _through(x, weight, value, self.layer)
         return sums if self.layer.bias is None else sums + bias_of(self.layer)
 
@@ -134,28 +135,45 @@ class SurrogateLayer(nn.Module):
         gain = torch.where(g > 0, solved / g.clamp(min=1e-30), 1.0)
         sneak = torch.where(g > 0, 0.0, solved)
         for polarity in (0, 1):
-            self._gain[polarity] = self._matrix(gain[:, polarity].to(torch.float32))
-            self._sneak[polarity] = self._matrix(sneak[:, polarity].to(torch.float32))
+            self._gain[polarity] = self._at_cells(self._matrix(gain[:, polarity].to(torch.float32)))
+            self._sneak[polarity] = self._at_cells(self._matrix(sneak[:, polarity].to(torch.float32)))
 
     def _program(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw a copy's cells; return effective weights in level steps, with gradient, and these cells."""
-        weight = to_matrix(self.layer)
+        """Draw cells; return effective weights ``[rows, cols]``, with gradient, and the effective cells of
+        every copy ``[copies, 2, rows, cols]``, both in level steps."""
+        weight, copies = to_matrix(self.layer), self._arrays.readout.copies
         codes = self._codes(weight)
-        levels = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
-        cells = look_up(self._arrays.table, levels) * self._formed
-        if self._arrays.wires is None or not self._arrays.exact:
-            cells = cells.mul_(self._gain).add_(self._sneak)
-            factor = torch.where(codes >= 0, self._gain[0], self._gain[1])
-            return _Scaled.apply(weight, self._signed(cells), factor / self.levels.scale), cells
+        levels = self._at_cells(torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)]))
+        drawn = look_up(self._arrays.table, levels.expand(copies, *levels.shape))
+        wires = self._arrays.wires
+        if wires is None or not self._arrays.exact:
+            cells = self._spread(drawn.mul_(self._gain).add_(self._sneak))
+            gain = self._spread(self._gain)
+            factor = torch.where(codes >= 0, gain[0], gain[1])
+            return _Scaled.apply(weight, _signed(cells).mean(0), factor / self.levels.scale), cells
         signed = weight / self.levels.scale
         exact = torch.stack([signed.clamp(min=0), (-signed).clamp(min=0)])
-        cells = exact + (cells - exact).detach()
+        cells = exact + (self._spread(drawn) - exact).detach()
+        effective = torch.stack([self._solved(copy, wires) for copy in cells])
+        return _signed(effective).mean(0), effective
+
+    def _solved(self, cells: torch.Tensor, wires: Wires) -> torch.Tensor:
+        """Return cells ``[2, rows, cols]`` as the wires let them be seen, in level steps."""
         step = self._arrays.card.g_step
-        solved = (
-            effective_conductance(self._blocks(cells).to(torch.float64) * step, self._arrays.wires) / step
-        )
-        effective = torch.stack([self._matrix(part.to(torch.float32)) for part in solved.unbind(1)])
-        return self._signed(effective), effective
+        blocks = self._blocks(cells).to(torch.float64) * step
+        solved = effective_conductance(blocks, wires) / step
+        return torch.stack([self._matrix(part.to(torch.float32)) for part in solved.unbind(1)])
+
+    def _at_cells(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Return the entries of ``[..., rows, cols]`` that have cells, ``[..., cells]``."""
+        return matrix.flatten(-2)[..., self._formed]
+
+    def _spread(self, cells: torch.Tensor) -> torch.Tensor:
+        """Put ``[..., cells]`` into their places in the matrix ``[..., rows, cols]``."""
+        shape = self._mapped.matrix_shape
+        flat = torch.zeros(*cells.shape[:-1], shape[0] * shape[1])
+        flat[..., self._formed] = cells
+        return flat.unflatten(-1, shape)
 
     def _codes(self, weight: torch.Tensor) -> torch.Tensor:
         """Weight codes as whole numbers, int32."""
@@ -166,10 +184,7 @@ class SurrogateLayer(nn.Module):
         """Programmed levels of both polarities without error, ``[2, rows, cols]`` in level steps."""
         codes = self._codes(to_matrix(self.layer)).to(torch.float32)
         levels = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
-        return (levels + self._arrays.card.idle_steps) * self._formed
-
-    def _signed(self, cells: torch.Tensor) -> torch.Tensor:
-        return cells[0] - cells[1]
+        return self._spread(self._at_cells(levels) + self._arrays.card.idle_steps)
 
     def _blocks(self, cells: torch.Tensor) -> torch.Tensor:
         """Cut ``[2, rows, cols]`` into arrays ``[tiles, 2, rows, cols]``; idle cells share the word lines."""
@@ -205,7 +220,7 @@ class SurrogateLayer(nn.Module):
         return bands
 
     def _read(self, x: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        """Read inputs through DAC, arrays ``[2, rows, cols]`` and ADC; without bias."""
+        """Read inputs through DAC, arrays ``[copies, 2, rows, cols]`` and ADC; without bias."""
         full = (1 << self._arrays.readout.dac_bits) - 1
         # Inputs become codes before they are laid out: a convolution lays each one out many times.
         x = (x * (full / self._mapped.input_scale)).round_().clamp_(max=full)
@@ -216,14 +231,14 @@ class SurrogateLayer(nn.Module):
             shape, codes = seen.shape[:3], x if self._convolves else seen.reshape(-1, rows)
         else:
             shape, codes = x.shape[:-1], x.reshape(-1, rows)
-        lines = [(self._signed(cells), 1.0)] if self._found.bipolar else [(cells[0], 1.0), (cells[1], -1.0)]
+        lines = [(_signed(cells), 1.0)] if self._found.bipolar else [(cells[:, 0], 1.0), (cells[:, 1], -1.0)]
         total = torch.zeros(shape.numel(), cols)
         for sign in (1.0, -1.0) if self._mapped.input_signed else (1.0,):
             passed = (sign * codes).clamp_(min=0) if self._mapped.input_signed else codes
             for digits, weight in self._digits(passed):
                 for array, polarity in lines:
                     self._convert(digits, array, sign * polarity * weight, total)
-        total *= self._found.lsb * self.levels.scale * self._mapped.input_scale / full
+        total *= self._found.lsb * self.levels.scale * self._mapped.input_scale / (full * len(cells))
         if not isinstance(self.layer, nn.Conv2d):
             return total.reshape(*shape, -1)
         return total.reshape(*shape, -1).permute(0, 3, 1, 2)
@@ -237,15 +252,21 @@ class SurrogateLayer(nn.Module):
         digits = slices(codes.to(torch.int32), readout.dac_bits, width)
         return [(digit.to(torch.float32), 2.0 ** (width * place)) for place, digit in enumerate(digits)]
 
-    def _convert(self, digits: torch.Tensor, array: torch.Tensor, weight: float, total: torch.Tensor) -> None:
-        noise = self._arrays.card.read_noise.value
+    def _convert(
+        self, digits: torch.Tensor, arrays: torch.Tensor, weight: float, total: torch.Tensor
+    ) -> None:
+        """Add up over copies, ``arrays [copies, rows, cols]``, what their ADCs give."""
+        noise, copies = self._arrays.card.read_noise.value, len(arrays)
         for band in self._bands:
-            cells = array[band.rows][:, band.cols] / self._found.lsb
+            # Bit lines of all copies side by side see the same word lines.
+            cells = arrays[:, band.rows][:, :, band.cols].transpose(0, 1).flatten(1) / self._found.lsb
             seen = self._sums(digits, band, cells)
             if noise:
                 spread = self._sums(digits.square(), band, (noise * cells).square()).sqrt_()
                 seen += spread * torch.randn_like(seen)
-            found = torch.clamp(seen.round_(), band.low, band.high, out=seen)
+            found = torch.clamp(seen.round_(), band.low.repeat(copies), band.high.repeat(copies), out=seen)
+            if copies > 1:
+                found = found.unflatten(1, (copies, -1)).sum(1)
             add_to_lines(total, band.cols, found, weight)
 
     def _sums(self, digits: torch.Tensor, band: _Band, cells: torch.Tensor) -> torch.Tensor:
@@ -328,9 +349,9 @@ def make_arrays(
     return Arrays(card, wires, readout, cell_table(card, seed, readout.elapsed), exact)
 
 
-def _mean(copies: list[torch.Tensor]) -> torch.Tensor:
-    """Return the mean of what copies give; one is left as it is."""
-    return copies[0] if len(copies) == 1 else torch.stack(copies).mean(0)
+def _signed(cells: torch.Tensor) -> torch.Tensor:
+    """Return positive minus negative cells ``[..., 2, rows, cols]``."""
+    return cells[..., 0, :, :] - cells[..., 1, :, :]
 
 
 class _Scaled(torch.autograd.Function):
