@@ -50,13 +50,7 @@ class LayerAdcs:
 
 
 def build_adcs(
-    layer: LayerMap,
-    found: Resolution,
-    readout: Readout,
-    arrays: int,
-    seed: int,
-    instance: int | str,
-    first_tile: int = 0,
+    layer: LayerMap, found: Resolution, readout: Readout, arrays: int, seed: int, instance: int | str
 ) -> LayerAdcs:
     """Draw the ADCs of a layer; those of a tile do not depend on which other tiles there are.
 
@@ -67,7 +61,6 @@ def build_adcs(
         arrays: arrays of a tile that have converters.
         seed: seed of the run.
         instance: which chip.
-        first_tile: number of the layer's first tile on it.
 
     Raises:
         ValueError: if a bank cannot be built.
@@ -80,7 +73,7 @@ def build_adcs(
     curves, length, corrections, noise = [], 0, 0, 0.0
     if not isinstance(readout.adc, UniformAdc):
         for tile, bits in enumerate(found.bits.tolist()):
-            names = ("adc", instance, layer.name, first_tile + tile)
+            names = ("adc", instance, layer.name, tile)
             bank = readout.adc.build(bits, arrays * per_array, seed, *names)
             if readout.adc_calibrated:
                 bank = _calibrated(bank, seed, *names)

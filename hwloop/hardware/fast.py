@@ -45,7 +45,7 @@ _SHIFTED_CODE_BITS = 30  # of the compiled loop's accumulator
 
 @dataclass
 class _Layer:
-    """A programmed copy of a layer: its bands, or the matrix that gives the same result in one product."""
+    """A programmed layer: its bands, or the matrix that gives the same result in one product."""
 
     map: LayerMap
     adcs: LayerAdcs
@@ -100,7 +100,7 @@ class FastHardware:
         self._wires, self._readout, self._seed = wires, readout or Readout(), seed
         self._instance, self._adc = instance, adc
         self._card = ""
-        self._layers: dict[str, list[_Layer]] = {}
+        self._layers: dict[str, _Layer] = {}
 
     @property
     def identity(self) -> dict[str, str | int | float | bool]:
@@ -129,8 +129,8 @@ class FastHardware:
     ) -> ConductanceMap:
         """Draw the devices of this instance and solve every tile; see :class:`~hwloop.hardware.Hardware`.
 
-        A layer that is programmed again is on the same devices, and its reads are counted anew. The
-        conductances in the map that is returned are those of the first copy.
+        A layer that is programmed again is on the same devices, and its reads are counted anew. Of copies,
+        the map that is returned has the conductances of the first.
 
         Raises:
             ValueError: naming the layer, if its converters cannot be built or their codes are too long to
@@ -140,14 +140,12 @@ class FastHardware:
         self._card = conductance_map.card.name
         if layers is None:
             self._layers = {}
-        programmed = {}
+        copied = {name: layer.copied(self._readout.copies) for name, layer in chosen.items()}
+        whole, programmed = replace(conductance_map, layers=copied), {}
         for name, layer in chosen.items():
-            self._layers[name] = []
-            for copy in range(self._readout.copies):
-                actual, levels = self._program_tiles(name, conductance_map, copy)
-                held = replace(layer, actual=actual)
-                self._layers[name].append(self._lay_out(held, levels, conductance_map, copy))
-            programmed[name] = self._layers[name][0].map
+            actual, levels = self._program_tiles(name, whole)
+            self._layers[name] = self._lay_out(replace(copied[name], actual=actual), levels, whole)
+            programmed[name] = replace(layer, actual=actual[: layer.tiles])
         return replace(conductance_map, layers=conductance_map.layers | programmed)
 
     def take_up(
@@ -160,33 +158,21 @@ class FastHardware:
         self._layers = {}
         self.program(conductance_map, vectors)
         for name, count in vectors.items():
-            for arrays in self._layers[name]:
-                arrays.vectors = count
+            self._layers[name].vectors = count
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Read ``inputs``; see :class:`~hwloop.hardware.Hardware`.
 
         Inputs above the layer's input scale, and negative ones where it is unsigned, saturate the DAC.
         """
-        copies = programmed_layer(self._layers, layer)
-        rows, cols = copies[0].map.matrix_shape
-        check_inputs(layer, inputs, rows)
-        inputs_here = inputs.detach().to("cpu", torch.float32)
-        outputs = torch.empty(len(inputs), cols)
-        self._read_copy(copies[0], inputs_here, outputs)
-        if len(copies) > 1:
-            other = torch.empty_like(outputs)
-            for arrays in copies[1:]:
-                self._read_copy(arrays, inputs_here, other)
-                outputs += other
-            outputs /= len(copies)
-        return outputs.to(inputs.device)
-
-    def _read_copy(self, arrays: _Layer, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
-        """Read float32 inputs through one copy of a layer, and fill ``outputs``."""
+        arrays = programmed_layer(self._layers, layer)
         rows, cols = arrays.map.matrix_shape
+        check_inputs(layer, inputs, rows)
+        outputs = torch.empty(len(inputs), cols)
         size = max(1, (_INPUTS if arrays.matrix is None else _FACTORS) // rows)
-        for part, result in zip(inputs.split(size), outputs.split(size), strict=True):
+        for part, result in zip(
+            inputs.detach().to("cpu", torch.float32).split(size), outputs.split(size), strict=True
+        ):
             if arrays.matrix is None:
                 total = torch.empty(len(part), cols, dtype=torch.float64)
                 read_bands(arrays.bands, arrays.adcs, arrays.reading, part, arrays.vectors, total)
@@ -198,11 +184,11 @@ class FastHardware:
                     total.add_(codes.to(torch.float64) @ arrays.per_input, alpha=-1 if negative else 1)
             result.copy_(total.mul_(arrays.weight_per_count))
             arrays.vectors += len(part)
+        return outputs.to(inputs.device)
 
     def collapses(self, layer: str) -> bool:
         """Return whether a layer is read through its ADCs in one product, with the very same result."""
-        copies = programmed_layer(self._layers, layer)
-        return self._adc and all(arrays.matrix is not None for arrays in copies)
+        return self._adc and programmed_layer(self._layers, layer).matrix is not None
 
     def count_codes(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """Return how often the layer's ADCs give each code when ``inputs`` are read, without noise.
@@ -210,22 +196,18 @@ class FastHardware:
         Returns:
             int64 ``[conversions of a vector, codes]``, up to the largest code that an ADC of the layer has.
         """
-        copies = programmed_layer(self._layers, layer)
-        first = copies[0]
-        check_inputs(layer, inputs, first.map.matrix_shape[0])
-        cycles = 1 if first.reading.at_end else self._readout.cycles
-        counts = torch.zeros(cycles, int(first.adcs.top.max(initial=1)) + 1, dtype=torch.int64)
-        for part in inputs.split(max(1, _FACTORS // first.map.matrix_shape[0])):
-            for codes, _ in self._passes(first.map, part):
-                for arrays in copies:
-                    for band in arrays.bands:
-                        counts += count_codes(band, arrays.adcs, codes, arrays.reading)
+        arrays = programmed_layer(self._layers, layer)
+        check_inputs(layer, inputs, arrays.map.matrix_shape[0])
+        cycles = 1 if arrays.reading.at_end else self._readout.cycles
+        counts = torch.zeros(cycles, int(arrays.adcs.top.max(initial=1)) + 1, dtype=torch.int64)
+        for part in inputs.split(max(1, _FACTORS // arrays.map.matrix_shape[0])):
+            for codes, _ in self._passes(arrays.map, part):
+                for band in arrays.bands:
+                    counts += count_codes(band, arrays.adcs, codes, arrays.reading)
         return counts
 
-    def _program_tiles(
-        self, name: str, conductance_map: ConductanceMap, copy: int
-    ) -> tuple[torch.Tensor, np.ndarray]:
-        """Return programmed conductances (S) and effective conductances (level steps) of a copy's cells."""
+    def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
+        """Return programmed conductances (S) and effective conductances (level steps) of a layer's cells."""
         target = conductance_map.target(name)
         actual = torch.empty(target.shape, dtype=torch.float32)
         levels = np.empty(target.shape)
@@ -237,7 +219,7 @@ class FastHardware:
                 self._seed,
                 self._instance,
                 name,
-                first_tile=copy * len(target) + first,
+                first_tile=first,
                 elapsed=self._readout.elapsed,
                 temperature=self._readout.temperature,
             )
@@ -245,10 +227,8 @@ class FastHardware:
             levels[part] = solved.numpy() / conductance_map.g_step
         return actual, levels
 
-    def _lay_out(
-        self, layer: LayerMap, levels: np.ndarray, conductance_map: ConductanceMap, copy: int
-    ) -> _Layer:
-        """Draw converters, and choose how a copy of a layer is read."""
+    def _lay_out(self, layer: LayerMap, levels: np.ndarray, conductance_map: ConductanceMap) -> _Layer:
+        """Draw converters, and choose how a layer is read."""
         readout, card = self._readout, conductance_map.card
         if not self._adc:
             readout = readout.model_copy(update=_WITHOUT_ADCS)
@@ -256,17 +236,14 @@ class FastHardware:
         weights, per_input = line_weights(layer, card.levels)
         noise = _relative_noise(layer, card.drawn(self._seed, self._instance))
         lines = _bit_lines(levels, weights.numpy(), noise, subtracted=found.bipolar)
-        adcs = build_adcs(
-            layer, found, readout, lines.weights.shape[1], self._seed, self._instance, copy * layer.tiles
-        )
+        adcs = build_adcs(layer, found, readout, lines.weights.shape[1], self._seed, self._instance)
         reading = Reading(
             scale=layer.input_scale,
             bits=readout.dac_bits,
             digit_bits=readout.bits_per_cycle,
             signed=layer.input_signed,
             at_end=readout.accumulation == "analog",
-            key=stream_key(self._seed, "read", self._instance, layer.name, *((copy,) if copy else ()))
-            % 2**64,
+            key=stream_key(self._seed, "read", self._instance, layer.name) % 2**64,
         )
         longest = int(found.bits.max()) + readout.dac_bits if layer.tiles else 0
         if longest > _SHIFTED_CODE_BITS and not reading.at_end:
@@ -275,7 +252,7 @@ class FastHardware:
                 f"{_SHIFTED_CODE_BITS} can be added up; use smaller arrays or fewer DAC bits"
             )
         drivers = self._draw_drivers(layer)
-        weight_per_level = layer.weight_per_siemens * conductance_map.g_step
+        weight_per_level = layer.weight_per_siemens * conductance_map.g_step / readout.copies
         arrays = _Layer(
             map=layer,
             adcs=adcs,

@@ -22,9 +22,7 @@ class MeasuredHardware(FastHardware):
         """What is read."""
         return {**super().identity, "backend": "measured"}
 
-    def _program_tiles(
-        self, name: str, conductance_map: ConductanceMap, _copy: int
-    ) -> tuple[torch.Tensor, np.ndarray]:
+    def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
         """Return the map's conductances (S), and as seen through the wires (level steps).
 
         Raises:

@@ -73,10 +73,8 @@ class SpiceHardware(FastHardware):
         """
         return super().program(conductance_map, layers)
 
-    def _program_tiles(
-        self, name: str, conductance_map: ConductanceMap, copy: int
-    ) -> tuple[torch.Tensor, np.ndarray]:
-        actual, levels = super()._program_tiles(name, conductance_map, copy)
+    def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
+        actual, levels = super()._program_tiles(name, conductance_map)
         cells = actual.to(torch.float64).numpy()
         solved = self._solve(name, cells, conductance_map.card.read_voltage.value)
         return actual, np.divide(solved, conductance_map.g_step, out=levels)

@@ -14,7 +14,7 @@ code 0 in both polarities, which conducts nothing unless the card has a ``g_min`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -115,6 +115,17 @@ class LayerMap:
     def tiles(self) -> int:
         """Number of occupied tile positions; every position is one array per polarity and slice."""
         return self.codes.shape[0]
+
+    def copied(self, copies: int) -> LayerMap:
+        """Return the layer with so many of each tile: first all tiles once, then all again."""
+        if copies == 1:
+            return self
+        by_tile: dict[str, Any] = {
+            name: torch.cat([value] * copies)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **by_tile)
 
     @property
     def mask(self) -> torch.Tensor:

@@ -132,7 +132,7 @@ def form_tiles(
 def assemble(
     blocks: torch.Tensor, row_index: torch.Tensor, col_index: torch.Tensor, matrix_shape: tuple[int, int]
 ) -> torch.Tensor:
-    """Put tiles back together: every block at its place in the matrix, zero elsewhere.
+    """Put tiles back together: every block at its place in the matrix, zero elsewhere; copies add up.
 
     Args:
         blocks: ``[tiles, rows, cols]``, as from :func:`form_tiles` or :func:`~hwloop.mapping.decode`.
@@ -146,7 +146,7 @@ def assemble(
     matrix = torch.zeros(matrix_shape, dtype=blocks.dtype, device=blocks.device)
     for block, rows, cols in zip(blocks, row_index.long(), col_index.long(), strict=True):
         used_rows, used_cols = rows != UNUSED_LINE, cols != UNUSED_LINE
-        matrix[rows[used_rows][:, None], cols[used_cols]] = block[used_rows][:, used_cols]
+        matrix[rows[used_rows][:, None], cols[used_cols]] += block[used_rows][:, used_cols]
     return matrix
 
 

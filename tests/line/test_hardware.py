@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from device_models.converters import FlashAdc, bit_planes, dac_codes
+from device_models.converters import bit_planes, dac_codes
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
-from hwloop.hardware import FastHardware, Hardware, IdealHardware, bit_serial, fast
+from hwloop.hardware import FastHardware, Hardware, IdealHardware, MeasuredHardware, bit_serial, fast
 from hwloop.hardware.bit_serial import standard_normals
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap
 from hwloop.recipe import Readout
@@ -128,7 +128,7 @@ def test_collapsed_reading_is_bit_serial_reading(seed: int, signed: bool, bits: 
     hardware = programmed(map_of(layer), dac_bits=bits)
     x = inputs_for(layer, seed=seed)
     at_once = hardware.read("fc", x)
-    hardware._layers["fc"][0].matrix = None
+    hardware._layers["fc"].matrix = None
     assert torch.equal(at_once, hardware.read("fc", x))
 
 
@@ -214,31 +214,36 @@ def test_instances_are_other_devices_and_the_same_instance_is_the_same() -> None
     assert not torch.equal(actual[2], actual[3])
 
 
-def test_copies_are_read_one_by_one_and_averaged() -> None:
-    layer, x = random_layer(density=1.0), torch.rand(7, 20) * 2
+def test_copies_are_further_tiles_whose_codes_are_averaged() -> None:
+    layer, x, readout = random_layer(density=1.0), torch.rand(7, 20) * 2, Readout(adc_bits=6)
     assert layer.tiles > 1
-    # Copies are further tiles of the same chip: a layer that holds each tile three times sums what they read.
-    thrice = replace(
-        layer,
-        codes=layer.codes.repeat(3, 1, 1, 1, 1),
-        row_index=layer.row_index.repeat(3, 1),
-        col_index=layer.col_index.repeat(3, 1),
-        adc_bits=layer.adc_bits.repeat(3),
-    )
-    adc = FlashAdc(threshold_offset=0.3)
+    several = FastHardware(WIRES, readout.model_copy(update={"copies": 3}), seed=1)
+    told = several.program(map_of(layer, card="generic-10k")).layers["fc"].actual
+    assert several.identity["copies"] == 3
+    # The same devices, tile by tile, as three layers that were measured.
+    drawn = FastHardware(WIRES, seed=1).program(map_of(layer.copied(3), card="generic-10k")).layers["fc"]
+    assert drawn.actual is not None
+    parts = drawn.actual.split(layer.tiles)
+    assert told is not None
+    assert torch.equal(told, parts[0])
+    assert not torch.equal(parts[0], parts[1])
+    total = torch.zeros(7, 12)
+    for part in parts:
+        one = MeasuredHardware(WIRES, readout, seed=1)
+        one.program(map_of(replace(layer, actual=part), card="generic-10k"))
+        total += one.read("fc", x)
+    torch.testing.assert_close(several.read("fc", x), total / 3)
 
-    def read(held: LayerMap, copies: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        readout = Readout(adc=adc, adc_bits=6, dac_level_mismatch=0.02, copies=copies)
-        hardware = FastHardware(WIRES, readout, seed=1, instance=4)
-        done = hardware.program(map_of(held, card="generic-10k")).layers["fc"]
-        assert hardware.identity["copies"] == copies
-        return hardware.read("fc", x), done.actual
 
-    together, actual = read(layer, 3)
-    torch.testing.assert_close(together, read(thrice, 1)[0] / 3)
-    alone, actual_alone = read(layer, 1)
-    assert torch.equal(actual, actual_alone)
-    assert not torch.allclose(together, alone, rtol=1e-3)
+@pytest.mark.parametrize("options", [{}, {"adc": False}])
+def test_copies_without_errors_change_nothing(options: dict[str, bool]) -> None:
+    layer, x = random_layer(), torch.rand(7, 20) * 2
+    one, three = (
+        FastHardware(NO_WIRES, Readout(copies=copies), seed=1, **options) for copies in (1, 3)
+    )  # fmt: skip
+    for hardware in (one, three):
+        hardware.program(map_of(layer))
+    torch.testing.assert_close(one.read("fc", x), three.read("fc", x))
 
 
 def test_what_varies_from_device_to_device_averages_out() -> None:

@@ -137,7 +137,7 @@ def test_lossless_converters_lose_nothing(seed: int, signed: bool, readout: Read
     exact = ideal.read("fc", x)
     assert hardware.collapses("fc")
     assert torch.allclose(hardware.read("fc", x), exact, rtol=1e-5, atol=1e-5)
-    hardware._layers["fc"][0].matrix = None
+    hardware._layers["fc"].matrix = None
     assert torch.allclose(hardware.read("fc", x), exact, rtol=1e-5, atol=1e-5)
 
 
@@ -221,7 +221,7 @@ def test_converters_of_a_tile_do_not_depend_on_other_tiles_or_batches() -> None:
     assert torch.equal(whole.read("fc", x), torch.cat([parts.read("fc", part) for part in x.split(7)]))
     other = FastHardware(WIRES, readout, seed=2, instance=1)
     other.program(conductance_map)
-    assert (whole._layers["fc"][0].adcs.curves != other._layers["fc"][0].adcs.curves).any()
+    assert (whole._layers["fc"].adcs.curves != other._layers["fc"].adcs.curves).any()
 
 
 def test_drivers_of_unlimited_converters_are_those_of_real_ones() -> None:
