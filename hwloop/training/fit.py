@@ -135,8 +135,8 @@ def fit(
         after_step()
     steps = math.ceil(len(dataset.train_x) / batch)
     device = next(net.parameters()).device
-    # Convolutions on a CPU run 1.6 times faster in this memory format.
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    memory_format = _memory_format(net)
+    net.to(memory_format=memory_format)  # type: ignore[call-overload]
     net.train()
     for epoch in range(len(records) + 1, epochs + 1):
         order = torch.randperm(len(dataset.train_x), generator=torch_stream(seed, station, "epoch", epoch))
@@ -149,7 +149,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * schedule(done)
                 x = shifted(dataset.train_x[index], shift, moves)
-                x = x.to(device, memory_format=torch.channels_last)
+                x = x.to(device, memory_format=memory_format)
                 y = dataset.train_y[index].to(device)
                 logits = net(x)
                 loss = loss_of(x, logits, y)
@@ -215,6 +215,20 @@ def accuracy(net: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 1000
         )
     net.train(training)
     return right / len(x)
+
+
+def _memory_format(net: nn.Module) -> torch.memory_format:
+    """Return the format in which convolutions on a CPU run 1.6 times faster, where it is safe.
+
+    There, on CPUs without AVX-512, torch 2.13 writes beyond its buffers in the gradient of strided 1x1
+    convolutions of fewer than 8 channels.
+    """
+    unsafe = any(
+        layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.in_channels < 8
+        for layer in net.modules()
+        if isinstance(layer, nn.Conv2d)
+    )
+    return torch.contiguous_format if unsafe else torch.channels_last
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
