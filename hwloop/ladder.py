@@ -147,9 +147,9 @@ def ladder(
     offered = NETWORKS if recipe.prune.keep else NETWORKS[:1]
     if missing := [network for network in networks or () if network not in offered]:
         raise LadderError(f"no network {missing[0]!r}; the recipe has {' and '.join(offered)}")
-    networks = networks or offered
+    networks, inputs = networks or offered, load_inputs(recipe)
     _bind(out, {"recipe": recipe.model_dump(mode="json"), "code": code_digest()}, fresh)
-    run = Run(RunFolder.create(out / "base", recipe, fresh), load_inputs(recipe), progress)
+    run = Run(RunFolder.create(out / "base", recipe, fresh), inputs, progress)
     walk(run, "prune" if "pruned" in networks else "train")
     results = []
     with alone_in(out):

@@ -14,7 +14,7 @@ from hwloop.cli.ladder import summary
 from hwloop.ladder import RUNGS as DEFAULT_RUNGS
 from hwloop.ladder import LadderError, ladder
 from hwloop.progress import Silence
-from hwloop.recipe import Recipe, load_recipe
+from hwloop.recipe import Network, Recipe, load_recipe
 
 from .tiny import write_recipe
 
@@ -131,6 +131,10 @@ def test_wrong_use_says_what_is_wrong(
         ladder(recipe.model_copy(update={"seed": 7}), climbed[0], Silence())
     with pytest.raises(ValueError, match=r"adc_bits\.conv9: no such layer; the map has conv, fc1, fc2"):
         ladder(_with_bits(recipe, {"conv9": 3}), tmp_path / "unknown", Silence(), rungs=("none",))
+    unknown = recipe.model_copy(update={"network": Network(factory="nothing.here:net")})
+    with pytest.raises(ValueError, match=r"module 'nothing\.here' cannot be imported"):
+        ladder(unknown, tmp_path / "nowhere", Silence())
+    assert not (tmp_path / "nowhere").exists()
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(LadderError, match="not empty"):
         ladder(recipe, tmp_path, Silence())
