@@ -11,7 +11,7 @@ import torch
 from device_models.card import DeviceCard
 from device_models.converters import dac_codes
 from hwloop.hardware import Capabilities
-from hwloop.hardware.checks import check_inputs, layers_to_program, programmed_layer
+from hwloop.hardware.checks import check_inputs, check_one_copy, layers_to_program, programmed_layer
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, line_weights, resolution
 from hwloop.recipe import Readout
 
@@ -71,11 +71,7 @@ class BenchHardware:
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
         self._driver, self._readout = driver, readout or Readout()
-        if self._readout.copies > 1:
-            raise ValueError(
-                f"an instrument programs one copy of each array, but hardware.copies is "
-                f"{self._readout.copies}; set it to 1"
-            )
+        check_one_copy(self._readout, "an instrument programs one copy of each array")
         self._address, self._progress = address, progress
         self._card = ""
         self._layers: dict[str, _Layer] = {}

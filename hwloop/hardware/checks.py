@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 
 from hwloop.mapping import ConductanceMap, LayerMap
+from hwloop.recipe import Readout
 
 Programmed = TypeVar("Programmed")
 
@@ -40,6 +41,12 @@ def programmed_layer(layers: Mapping[str, Programmed], name: str) -> Programmed:
     if name not in layers:
         raise KeyError(f"no layer {name!r} is programmed; there are {', '.join(layers)}")
     return layers[name]
+
+
+def check_one_copy(readout: Readout, holder: str) -> None:
+    """Raise ValueError if a readout asks for copies; ``holder`` says, with its verb, what has but one."""
+    if readout.copies > 1:
+        raise ValueError(f"{holder}, but hardware.copies is {readout.copies}; set it to 1")
 
 
 def check_inputs(layer: str, inputs: torch.Tensor, rows: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from device_models.crossbar import effective_conductance
+from hwloop.hardware.checks import check_one_copy
 from hwloop.hardware.fast import FastHardware
 from hwloop.mapping import ConductanceMap
 
@@ -28,11 +29,7 @@ class MeasuredHardware(FastHardware):
         Raises:
             ValueError: if the map has none for the layer, or copies are asked for.
         """
-        if self._readout.copies > 1:
-            raise ValueError(
-                f"layer {name}: a map holds the conductances of one copy, but hardware.copies is "
-                f"{self._readout.copies}; set it to 1"
-            )
+        check_one_copy(self._readout, f"layer {name}: a map holds the conductances of one copy")
         actual = conductance_map.layers[name].actual
         if actual is None:
             raise ValueError(

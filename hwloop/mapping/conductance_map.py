@@ -173,5 +173,5 @@ class ConductanceMap:
 
     @property
     def arrays(self) -> int:
-        """Physical arrays over all layers: tile positions times polarities and slices."""
+        """Physical arrays over all layers, of one copy: tile positions times polarities and slices."""
         return sum(layer.codes.shape[:3].numel() for layer in self.layers.values())

@@ -131,19 +131,16 @@ class SurrogateLayer(nn.Module):
         if wires is None or self._arrays.exact:
             return
         g = self._blocks(self._targets()).to(torch.float64)
-        solved = effective_conductance(g * self._arrays.card.g_step, wires) / self._arrays.card.g_step
-        gain = torch.where(g > 0, solved / g.clamp(min=1e-30), 1.0)
-        sneak = torch.where(g > 0, 0.0, solved)
-        for polarity in (0, 1):
-            self._gain[polarity] = self._at_cells(self._matrix(gain[:, polarity].to(torch.float32)))
-            self._sneak[polarity] = self._at_cells(self._matrix(sneak[:, polarity].to(torch.float32)))
+        solved = self._solved(g, wires)
+        self._gain = self._at_cells(self._matrices(torch.where(g > 0, solved / g.clamp(min=1e-30), 1.0)))
+        self._sneak = self._at_cells(self._matrices(torch.where(g > 0, 0.0, solved)))
 
     def _program(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw cells; return effective weights ``[rows, cols]``, with gradient, and the effective cells of
         every copy ``[copies, 2, rows, cols]``, both in level steps."""
         weight, copies = to_matrix(self.layer), self._arrays.readout.copies
         codes = self._codes(weight)
-        levels = self._at_cells(torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)]))
+        levels = self._at_cells(_polarities(codes))
         drawn = look_up(self._arrays.table, levels.expand(copies, *levels.shape))
         wires = self._arrays.wires
         if wires is None or not self._arrays.exact:
@@ -151,18 +148,16 @@ class SurrogateLayer(nn.Module):
             gain = self._spread(self._gain)
             factor = torch.where(codes >= 0, gain[0], gain[1])
             return _Scaled.apply(weight, _signed(cells).mean(0), factor / self.levels.scale), cells
-        signed = weight / self.levels.scale
-        exact = torch.stack([signed.clamp(min=0), (-signed).clamp(min=0)])
+        exact = _polarities(weight / self.levels.scale)
         cells = exact + (self._spread(drawn) - exact).detach()
-        effective = torch.stack([self._solved(copy, wires) for copy in cells])
+        blocks = [self._blocks(copy).to(torch.float64) for copy in cells]
+        effective = torch.stack([self._matrices(self._solved(copy, wires)) for copy in blocks])
         return _signed(effective).mean(0), effective
 
-    def _solved(self, cells: torch.Tensor, wires: Wires) -> torch.Tensor:
-        """Return cells ``[2, rows, cols]`` as the wires let them be seen, in level steps."""
+    def _solved(self, blocks: torch.Tensor, wires: Wires) -> torch.Tensor:
+        """Return arrays ``[tiles, 2, rows, cols]`` as the wires let them be seen, both in level steps."""
         step = self._arrays.card.g_step
-        blocks = self._blocks(cells).to(torch.float64) * step
-        solved = effective_conductance(blocks, wires) / step
-        return torch.stack([self._matrix(part.to(torch.float32)) for part in solved.unbind(1)])
+        return effective_conductance(blocks * step, wires) / step
 
     def _at_cells(self, matrix: torch.Tensor) -> torch.Tensor:
         """Return the entries of ``[..., rows, cols]`` that have cells, ``[..., cells]``."""
@@ -183,13 +178,16 @@ class SurrogateLayer(nn.Module):
     def _targets(self) -> torch.Tensor:
         """Programmed levels of both polarities without error, ``[2, rows, cols]`` in level steps."""
         codes = self._codes(to_matrix(self.layer)).to(torch.float32)
-        levels = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
-        return self._spread(self._at_cells(levels) + self._arrays.card.idle_steps)
+        return self._spread(self._at_cells(_polarities(codes)) + self._arrays.card.idle_steps)
 
     def _blocks(self, cells: torch.Tensor) -> torch.Tensor:
         """Cut ``[2, rows, cols]`` into arrays ``[tiles, 2, rows, cols]``; idle cells share the word lines."""
         padded = torch.cat([cells.reshape(2, -1), torch.full((2, 1), self._arrays.card.idle_steps)], dim=1)
         return padded[:, self._place].transpose(0, 1) * self._driven
+
+    def _matrices(self, blocks: torch.Tensor) -> torch.Tensor:
+        """Put ``[tiles, 2, rows, cols]`` back to the layer's matrix of each polarity, float32."""
+        return torch.stack([self._matrix(part.to(torch.float32)) for part in blocks.unbind(1)])
 
     def _matrix(self, blocks: torch.Tensor) -> torch.Tensor:
         """Put ``[tiles, rows, cols]`` back to the layer's matrix."""
@@ -347,6 +345,11 @@ def make_arrays(
     """Return what the layers of a map have in common; see :class:`Arrays`."""
     card = conductance_map.card
     return Arrays(card, wires, readout, cell_table(card, seed, readout.elapsed), exact)
+
+
+def _polarities(signed: torch.Tensor) -> torch.Tensor:
+    """Return the positive and the negative part of a matrix, ``[2, rows, cols]``."""
+    return torch.stack([signed.clamp(min=0), (-signed).clamp(min=0)])
 
 
 def _signed(cells: torch.Tensor) -> torch.Tensor:

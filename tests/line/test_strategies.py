@@ -240,16 +240,16 @@ def test_on_exact_cells_its_model_reads_convolutions_as_hardware_does(conv: nn.C
     assert read.std() > 0
 
 
-@pytest.mark.parametrize(("wires", "least", "most"), [(Wires(0.0, 0.0), 0.9, 1.05), (WIRES, 1.05, 1.6)])
+@pytest.mark.parametrize(("wires", "least", "most"), [(Wires(0.0, 0.0), 0.95, 1.05), (WIRES, 1.05, 1.6)])
 def test_codes_count_for_more_where_wires_leave_less(
     wires: Wires, least: float, most: float, start: tuple[nn.Module, ConductanceMap], dataset: Dataset
 ) -> None:
     net, before = start
     arrays = make_arrays(before, wires, Readout(dac_bits=8), 1)
     on_arrays = surrogate_network(network_from_map(net, before), before, arrays)
-    found = [gains(on_arrays, dataset.train_x[:100], seed) for seed in range(8)]
+    found = [gains(on_arrays, dataset.train_x[:100], seed) for seed in range(40)]
     for name in found[0]:
-        assert least < sum(one[name] for one in found) / 8 < most
+        assert least < sum(one[name] for one in found) / 40 < most
 
 
 def test_gradients_through_the_wires_are_finite_differences(start: tuple[nn.Module, ConductanceMap]) -> None:
