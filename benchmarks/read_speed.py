@@ -60,7 +60,7 @@ def main() -> None:
     maps = {card: dense_map(net, data.train_x[:5000], card) for card in (load_card("ideal"), quiet, noisy)}
     quantized = network_from_map(net, maps[noisy])
     print(
-        f"dense LeNet, {maps[noisy].arrays} arrays of {ARRAY}×{ARRAY}, {DAC_BITS}-bit inputs, "
+        f"dense LeNet, {maps[noisy].arrays()} arrays of {ARRAY}×{ARRAY}, {DAC_BITS}-bit inputs, "
         f"{len(x)} images in batches of {arguments.batch}, {torch.get_num_threads()} threads"
     )
     print(f"{'':64}{'ms/image':>9}{'accuracy':>10}")

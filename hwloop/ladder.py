@@ -283,7 +283,7 @@ class _Rung:
             return self._digital(place, started)
         if self.rung == "clip" and self.start.clipped is None:
             return {"error": "the recipe does not clip weights (quantize.clip)"}
-        if self.rung == "copies" and self.recipe.hardware.copies == 1:
+        if self.rung == "copies" and self.recipe.hardware.most_copies == 1:
             return {"error": "the recipe has one copy of each array (hardware.copies)"}
         try:
             if self.rung in ON_ONE_CHIP:
@@ -367,7 +367,7 @@ class _Rung:
         return {**self._found(after, tally, seconds), "before": before, "trained_on_evaluated": True}
 
     def _found(self, accuracies: list[float], tally: Tally, seconds: float) -> dict[str, Any]:
-        arrays = self._begins.conductance_map.arrays * self._readout.copies
+        arrays = self._begins.conductance_map.arrays(self._readout)
         cost = {"arrays": arrays, **asdict(tally), "seconds": round(seconds, 1)}
         return {"accuracy": accuracies, **cost}
 
@@ -381,7 +381,7 @@ class _Rung:
         return Task(
             net=start.net,
             conductance_map=self._below() if self.rung in ON_ONE_CHIP else self._begins.conductance_map,
-            make_hardware=lambda name: Counted(self._hardware(name), tally),
+            make_hardware=lambda name: Counted(self._hardware(name), self._readout, tally),
             wires=start.wires,
             readout=self._readout,
             dataset=start.dataset,

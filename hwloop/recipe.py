@@ -19,6 +19,7 @@ from device_models.wire_table import wire_resistance
 AdcBits = Annotated[int, Field(ge=1, le=MAX_BITS)]
 Scale = Literal["least-squares", "largest"]
 AdcLsb = Annotated[float, Field(gt=0)]
+Copies = Annotated[int, Field(ge=1, le=64)]
 
 
 def _reads(pattern: str, form: str) -> AfterValidator:
@@ -254,8 +255,8 @@ class Readout(_Section):
             without one gets the smallest that spans all that its bit lines can carry, and at least 1.
         elapsed: seconds from programming to reading, in which cells drift and relax; None = right after it.
         temperature: in kelvin, at which that time was spent; None = the device card's.
-        copies: arrays that hold each tile; digital logic takes the mean of what they read, in which what
-            varies from device to device averages out.
+        copies: arrays that hold each tile, of all layers or by layer; digital logic takes the mean of what
+            they read, in which what varies from device to device averages out. A layer without has one.
     """
 
     dac_bits: int = Field(default=8, ge=1, le=MAX_DAC_BITS)
@@ -271,7 +272,7 @@ class Readout(_Section):
     adc_lsb: AdcLsb | dict[str, AdcLsb] = Field(default_factory=dict)
     elapsed: float | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, gt=0)
-    copies: int = Field(default=1, ge=1, le=64)
+    copies: Copies | dict[str, Copies] = 1
 
     @model_validator(mode="after")
     def _digits_of_inputs(self) -> Self:
@@ -288,6 +289,15 @@ class Readout(_Section):
     def bits_per_conversion(self) -> int:
         """Input bits that one conversion tells of."""
         return self.dac_bits if self.accumulation == "analog" else self.bits_per_cycle
+
+    def copies_of(self, layer: str) -> int:
+        """Arrays that hold each tile of a layer."""
+        return self.copies.get(layer, 1) if isinstance(self.copies, dict) else self.copies
+
+    @property
+    def most_copies(self) -> int:
+        """Copies of the layer that has most."""
+        return max([1, *self.copies.values()]) if isinstance(self.copies, dict) else self.copies
 
     @property
     def lossless(self) -> Self:

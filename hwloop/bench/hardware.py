@@ -266,9 +266,9 @@ class BenchHardware:
                 f"the map has {conductance_map.card.levels} levels, the instrument {has.levels}; "
                 "map with cell_levels that it can hold"
             )
-        if has.arrays is not None and conductance_map.arrays > has.arrays:
+        if has.arrays is not None and conductance_map.arrays() > has.arrays:
             raise BenchError(
-                f"the map needs {conductance_map.arrays} arrays, the instrument has {has.arrays}; "
+                f"the map needs {conductance_map.arrays()} arrays, the instrument has {has.arrays}; "
                 "prune more, or use an instrument with more arrays"
             )
         places, first = {}, 0

@@ -73,7 +73,7 @@ def inspect(file: MapArgument, as_json: JsonOption = False) -> None:
     output.print(
         Text(f"{conductance_map.network} on {card.name}: {card.levels} levels up to {card.g_max.value:g} S")
     )
-    output.print(Text(f"{conductance_map.arrays} arrays of {rows}x{cols} in {conductance_map.tiles} tiles"))
+    output.print(Text(f"{conductance_map.arrays()} arrays of {rows}x{cols} in {conductance_map.tiles} tiles"))
     table = Table(box=None, pad_edge=False)
     table.add_column("layer", overflow="fold")
     for heading in ("matrix", "tiles", "occupied", "ADC bits", "weight/S", "programmed"):
@@ -185,7 +185,7 @@ def import_(
     conductance_map = import_tables(folder)
     write_map(conductance_map, out)
     facts = {"file": str(out), **_map_facts(conductance_map)}
-    emit_json(facts) if as_json else note(f"{conductance_map.arrays} arrays in {out}")
+    emit_json(facts) if as_json else note(f"{conductance_map.arrays()} arrays in {out}")
 
 
 @maps_app.command()
@@ -283,7 +283,7 @@ def _map_facts(conductance_map: ConductanceMap) -> dict[str, Any]:
         "g_step_siemens": conductance_map.g_step,
         "array_shape": list(conductance_map.array_shape),
         "tiles": conductance_map.tiles,
-        "arrays": conductance_map.arrays,
+        "arrays": conductance_map.arrays(),
         "digital": sorted(conductance_map.digital),
         "attributes": dict(conductance_map.attributes),
     }

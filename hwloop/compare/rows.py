@@ -195,9 +195,9 @@ def _hardware(run: Run, vectors: Mapping[str, int], factored: Collection[str]) -
             name: resolution(layer, mapped.card.levels, readout, idle=mapped.card.idle_steps).widest
             for name, layer in mapped.layers.items()
         },
-        "arrays": mapped.arrays * readout.copies,
+        "arrays": mapped.arrays(readout),
         "mapped_tiles": mapped.tiles,
-        "utilisation": cells / (mapped.arrays * mapped.array_shape[0] * mapped.array_shape[1]),
+        "utilisation": cells / (mapped.arrays() * mapped.array_shape[0] * mapped.array_shape[1]),
         "index_bits": sum(tile.index_bits for layer in facts.layers.values() for tile in layer.tiles),
         "area_mm2": chip.area_mm2,
         "area_saving_mm2": saved.parts,

@@ -119,7 +119,7 @@ def chip_facts(
                 )
                 for (rows, cols), bits in zip(lines, bits_of_tiles, strict=True)
             ),
-            arrays_per_tile=layer.codes.shape[1] * layer.codes.shape[2] * (readout or Readout()).copies,
+            arrays_per_tile=layer.codes.shape[1:3].numel() * (readout or Readout()).copies_of(name),
             vectors=vectors[name],
             input_signed=layer.input_signed,
         )

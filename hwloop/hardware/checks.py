@@ -45,8 +45,8 @@ def programmed_layer(layers: Mapping[str, Programmed], name: str) -> Programmed:
 
 def check_one_copy(readout: Readout, holder: str) -> None:
     """Raise ValueError if a readout asks for copies; ``holder`` says, with its verb, what has but one."""
-    if readout.copies > 1:
-        raise ValueError(f"{holder}, but hardware.copies is {readout.copies}; set it to 1")
+    if readout.most_copies > 1:
+        raise ValueError(f"{holder}, but hardware.copies is {readout.most_copies}; set it to 1")
 
 
 def check_inputs(layer: str, inputs: torch.Tensor, rows: int) -> None:

@@ -10,6 +10,7 @@ import torch
 from hwloop.hardware.protocol import Hardware
 from hwloop.hardware.wrapped import WrappedHardware
 from hwloop.mapping import ConductanceMap
+from hwloop.recipe import Readout
 
 
 @dataclass
@@ -25,13 +26,14 @@ class Counted(WrappedHardware):
 
     Args:
         hardware: what is programmed and read.
+        readout: how it is read, which says how many copies each layer has.
         tally: what is added to: every cell of the arrays that are programmed, every vector that a layer
             reads; both for each copy.
     """
 
-    def __init__(self, hardware: Hardware, tally: Tally) -> None:
+    def __init__(self, hardware: Hardware, readout: Readout, tally: Tally) -> None:
         super().__init__(hardware)
-        self._tally, self._copies = tally, int(hardware.identity.get("copies", 1))
+        self._readout, self._tally = readout, tally
 
     def program(
         self, conductance_map: ConductanceMap, layers: Collection[str] | None = None
@@ -40,10 +42,10 @@ class Counted(WrappedHardware):
         programmed = super().program(conductance_map, layers)
         for name in conductance_map.layers if layers is None else layers:
             target = conductance_map.target(name)
-            self._tally.writes += int((target > 0).sum()) * self._copies
+            self._tally.writes += int((target > 0).sum()) * self._readout.copies_of(name)
         return programmed
 
     def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
         """See :class:`~hwloop.hardware.Hardware`."""
-        self._tally.reads += len(inputs) * self._copies
+        self._tally.reads += len(inputs) * self._readout.copies_of(layer)
         return super().read(layer, inputs)

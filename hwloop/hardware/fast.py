@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
@@ -105,6 +106,7 @@ class FastHardware:
     @property
     def identity(self) -> dict[str, str | int | float | bool]:
         """What is read: back end, card, instance, seed, converters and wires."""
+        copies = self._readout.copies
         figures = {field.name: getattr(self._wires, field.name) for field in fields(self._wires)}
         return {
             "backend": "fast",
@@ -112,7 +114,7 @@ class FastHardware:
             "card": self._card,
             "seed": self._seed,
             "instance": self._instance,
-            "copies": self._readout.copies,
+            "copies": copies if isinstance(copies, int) else json.dumps(copies),
             "dac_bits": self._readout.dac_bits,
             "adc": self._readout.adc.kind if self._adc else "none",
             **{f"{name}_ohm": _describe(figure) for name, figure in figures.items()},
@@ -140,7 +142,7 @@ class FastHardware:
         self._card = conductance_map.card.name
         if layers is None:
             self._layers = {}
-        copied = {name: layer.copied(self._readout.copies) for name, layer in chosen.items()}
+        copied = {name: layer.copied(self._readout.copies_of(name)) for name, layer in chosen.items()}
         whole, programmed = replace(conductance_map, layers=copied), {}
         for name, layer in chosen.items():
             actual, levels = self._program_tiles(name, whole)
@@ -252,7 +254,7 @@ class FastHardware:
                 f"{_SHIFTED_CODE_BITS} can be added up; use smaller arrays or fewer DAC bits"
             )
         drivers = self._draw_drivers(layer)
-        weight_per_level = layer.weight_per_siemens * conductance_map.g_step / readout.copies
+        weight_per_level = layer.weight_per_siemens * conductance_map.g_step / readout.copies_of(layer.name)
         arrays = _Layer(
             map=layer,
             adcs=adcs,

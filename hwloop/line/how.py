@@ -43,7 +43,7 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "adc_kind": choice.adc.kind,
         "adcs": "one ADC for each array" if shared is None else f"one ADC for {shared} bit lines",
         "arrays": arrays_of_a_tile(conductance_map)
-        + (f", {choice.copies} times" if choice.copies > 1 else ""),
+        + (f", {_times(choice.copies)}" if choice.most_copies > 1 else ""),
         "bits_per_cycle": choice.bits_per_cycle,
         "card": card.name,
         "cell": choice.cell,
@@ -69,3 +69,9 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
     }
     sentences = tomllib.loads((resources.files("hwloop.line") / "how.toml").read_text("utf-8"))
     return {figure: sentence.format_map(facts) for figure, sentence in sentences.items()}
+
+
+def _times(copies: int | dict[str, int]) -> str:
+    if isinstance(copies, int):
+        return f"{copies} times"
+    return ", ".join(f"{count} times in {layer}" for layer, count in copies.items() if count > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,11 +85,13 @@ def load_inputs(recipe: Recipe) -> Inputs:
     check_target(recipe.prune, recipe.hardware, card.levels, dataset)
     net = inputs.network()
     layers = crossbar_layers(net)
-    unknown = sorted(recipe.prune.keep.keys() - layers)
-    if unknown:
-        raise RecipeError(
-            f"prune.keep.{unknown[0]}: the network has no such layer; its layers are {', '.join(layers)}"
-        )
+    _check_layers("prune.keep", recipe.prune.keep, layers)
+    for field in ("adc_bits", "adc_lsb", "copies"):
+        chosen = getattr(recipe.hardware, field)
+        if isinstance(chosen, dict):
+            # A layer of clipped rank is two on arrays, ``u`` and ``v``.
+            named = (name.removesuffix(".u").removesuffix(".v") for name in chosen)
+            _check_layers(f"hardware.{field}", named, layers)
     _check_shapes(net, dataset, recipe)
     vectors = vectors_per_image(net, dataset.test_x[:1])
     idle = [name for name in layers if name not in vectors]
@@ -133,6 +136,14 @@ def make_wires(choice: HardwareChoice) -> Wires:
     """Return the wire figures of arrays of a choice of hardware."""
     segments = wire_resistance(choice.node, choice.cell) if choice.wire is None else (choice.wire,) * 2
     return Wires(*segments, driver=choice.driver, sense=choice.sense)
+
+
+def _check_layers(field: str, named: Iterable[str], layers: Collection[str]) -> None:
+    unknown = sorted(set(named).difference(layers))
+    if unknown:
+        raise RecipeError(
+            f"{field}.{unknown[0]}: the network has no such layer; its layers are {', '.join(layers)}"
+        )
 
 
 def _check_shapes(net: nn.Module, dataset: Dataset, recipe: Recipe) -> None:

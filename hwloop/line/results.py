@@ -110,7 +110,7 @@ def summarize(folder: RunFolder, conductance_map: ConductanceMap) -> Summary:
             hardware_before=Spread.of(found["evaluate_before"]["accuracy"]),
             hardware_after=Spread.of(found["evaluate_after"]["accuracy"]),
         ),
-        compression=_compression(layers, conductance_map, found["prune"], recipe.hardware.copies),
+        compression=_compression(layers, conductance_map, found["prune"], recipe.hardware),
         layers=layers,
         mapping=MappingCheck(
             max_logit_difference=found["map"]["max_logit_difference"], images=found["map"]["images"]
@@ -149,7 +149,7 @@ def _layer(layer: LayerMap, read_error: float, adcs: Resolution) -> Layer:
 
 
 def _compression(
-    layers: dict[str, Layer], conductance_map: ConductanceMap, pruned: dict[str, Any], copies: int
+    layers: dict[str, Layer], conductance_map: ConductanceMap, pruned: dict[str, Any], readout: Readout
 ) -> Compression:
     weights = [sum(getattr(layer, f"weights_{which}") for layer in layers.values()) for which in _WHICH]
     tiles = [sum(getattr(layer, f"tiles_{which}") for layer in layers.values()) for which in _WHICH]
@@ -172,7 +172,7 @@ def _compression(
         tiles_dense=tiles[0],
         tiles_kept=tiles[1],
         arrays_dense=arrays_dense,
-        arrays_kept=conductance_map.arrays * copies,
+        arrays_kept=conductance_map.arrays(readout),
     )
 
 

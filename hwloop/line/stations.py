@@ -223,7 +223,7 @@ def program(run: Run) -> Result:
     """Program the first device instance of those that are evaluated, for the check against SPICE."""
     conductance_map = read_map(run.path("map", "maps.h5"))
     run.publish(run.hardware(0).program(conductance_map), "program")
-    return {"instance": 0, "arrays": conductance_map.arrays * run.recipe.hardware.copies}
+    return {"instance": 0, "arrays": conductance_map.arrays(run.recipe.hardware)}
 
 
 def evaluate_before(run: Run) -> Result:

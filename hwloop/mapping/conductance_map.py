@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 
 from device_models.card import DeviceCard
+from hwloop.recipe import Readout
 
 POSITIVE, NEGATIVE = 0, 1
 UNUSED_LINE = -1
@@ -171,7 +172,13 @@ class ConductanceMap:
         """Tile positions over all layers."""
         return sum(layer.tiles for layer in self.layers.values())
 
-    @property
-    def arrays(self) -> int:
-        """Physical arrays over all layers, of one copy: tile positions times polarities and slices."""
-        return sum(layer.codes.shape[:3].numel() for layer in self.layers.values())
+    def arrays(self, readout: Readout | None = None) -> int:
+        """Return the physical arrays of all layers: tile positions times polarities, slices and copies.
+
+        Args:
+            readout: how arrays are read, which says how many copies there are; None = one of each.
+        """
+        return sum(
+            layer.codes.shape[:3].numel() * (readout.copies_of(name) if readout else 1)
+            for name, layer in self.layers.items()
+        )

@@ -62,7 +62,7 @@ def price(design: Design, out: Path, _held: str) -> tuple[Readout, Figures]:
             for name, layer in conductance_map.layers.items()
         },
         "tiles": conductance_map.tiles,
-        "arrays": conductance_map.arrays * readout.copies,
+        "arrays": conductance_map.arrays(readout),
         "area_mm2": chip.area_mm2,
         "power_w": chip.power_w,
         "energy_per_image_j": chip.energy_j,

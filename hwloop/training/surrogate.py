@@ -138,7 +138,7 @@ class SurrogateLayer(nn.Module):
     def _program(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw cells; return effective weights ``[rows, cols]``, with gradient, and the effective cells of
         every copy ``[copies, 2, rows, cols]``, both in level steps."""
-        weight, copies = to_matrix(self.layer), self._arrays.readout.copies
+        weight, copies = to_matrix(self.layer), self._arrays.readout.copies_of(self.name)
         codes = self._codes(weight)
         levels = self._at_cells(_polarities(codes))
         drawn = look_up(self._arrays.table, levels.expand(copies, *levels.shape))

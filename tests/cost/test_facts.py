@@ -45,10 +45,12 @@ def test_used_lines_resolution_and_index_bits_of_a_map() -> None:
     assert found.layers["fc"].wires == 5 + 4
 
 
-def test_each_copy_has_arrays_of_its_own() -> None:
+@pytest.mark.parametrize(("copies", "times"), [(3, 3), ({"fc": 3}, 3), ({"other": 3}, 1)])
+def test_each_copy_has_arrays_of_its_own(copies: int | dict[str, int], times: int) -> None:
     mapped = one_layer_map([[0, 1, 2]], [[1, 2]], array=(4, 2), matrix=(10, 4), bits=[5])
-    copied = chip_facts(mapped, {"fc": 6}, Readout(copies=3)).layers["fc"]
-    assert copied.arrays == 3 * chip_facts(mapped, {"fc": 6}).layers["fc"].arrays
+    copied = chip_facts(mapped, {"fc": 6}, Readout(copies=copies)).layers["fc"]
+    assert copied.arrays == mapped.arrays(Readout(copies=copies)) == times * mapped.arrays()
+    assert copied.arrays == times * chip_facts(mapped, {"fc": 6}).layers["fc"].arrays
 
 
 def test_the_dense_counterpart_of_a_map_keeps_every_line() -> None:

@@ -76,7 +76,7 @@ def test_a_layer_that_is_pruned_away_has_no_tiles():
     net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     quantized = quantize(net, density=0.0)
     conductance_map = build_map("tests:net", net, quantized, CARD, (8, 8), scales(net))
-    assert conductance_map.tiles == conductance_map.arrays == 0
+    assert conductance_map.tiles == conductance_map.arrays() == 0
 
 
 def test_what_does_not_fit_is_named():

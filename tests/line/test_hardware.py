@@ -214,12 +214,13 @@ def test_instances_are_other_devices_and_the_same_instance_is_the_same() -> None
     assert not torch.equal(actual[2], actual[3])
 
 
-def test_copies_are_further_tiles_whose_codes_are_averaged() -> None:
+@pytest.mark.parametrize("copies", [3, {"fc": 3, "other": 2}], ids=["of all layers", "by layer"])
+def test_copies_are_further_tiles_whose_codes_are_averaged(copies: int | dict[str, int]) -> None:
     layer, x, readout = random_layer(density=1.0), torch.rand(7, 20) * 2, Readout(adc_bits=6)
     assert layer.tiles > 1
-    several = FastHardware(WIRES, readout.model_copy(update={"copies": 3}), seed=1)
+    several = FastHardware(WIRES, readout.model_copy(update={"copies": copies}), seed=1)
     told = several.program(map_of(layer, card="generic-10k")).layers["fc"].actual
-    assert several.identity["copies"] == 3
+    assert several.identity["copies"] in (3, '{"fc": 3, "other": 2}')
     # The same devices, tile by tile, as three layers that were measured.
     drawn = FastHardware(WIRES, seed=1).program(map_of(layer.copied(3), card="generic-10k")).layers["fc"]
     assert drawn.actual is not None

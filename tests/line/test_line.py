@@ -26,7 +26,7 @@ def test_the_line_ends_with_summary_map_and_report(finished: Path) -> None:
     assert validate_map(finished / "maps.h5") == []
     assert all(layer.actual is not None for layer in conductance_map.layers.values())
     assert summary.compression.tiles_kept == conductance_map.tiles
-    assert summary.compression.arrays_kept == conductance_map.arrays
+    assert summary.compression.arrays_kept == conductance_map.arrays()
     assert summary.accuracy.dense > 0.8
     assert (finished / "report.html").read_text("utf-8").endswith("</html>")
     assert set(summary.seconds) == {*STATIONS, "total"}

@@ -49,7 +49,7 @@ def test_inspect_as_json_holds_what_the_map_holds(path, original):
     facts = json.loads(run("inspect", path, "--json").stdout)
     assert facts["card"] == "rram-neurram"
     assert facts["array_shape"] == [8, 8]
-    assert (facts["tiles"], facts["arrays"]) == (original.tiles, original.arrays)
+    assert (facts["tiles"], facts["arrays"]) == (original.tiles, original.arrays())
     assert [layer["name"] for layer in facts["layers"]] == list(original.layers)
     fc, conv, gone = facts["layers"]
     assert fc["weights_kept"] == int(original.layers["fc"].mask.sum())

@@ -177,8 +177,9 @@ def test_a_resumed_training_ends_where_an_unbroken_one_ends(
         Readout(dac_bits=4, adc_bits=7),
         Readout(dac_bits=4, accumulation="analog", adc_bits=6),
         READOUT.model_copy(update={"copies": 3}),
+        READOUT.model_copy(update={"copies": {"conv": 4, "fc2": 2}}),
     ],
-    ids=["one cycle", "bit-serial", "charge", "three copies"],
+    ids=["one cycle", "bit-serial", "charge", "three copies", "copies by layer"],
 )
 def test_its_model_of_arrays_reads_as_hardware_does_in_distribution(
     readout: Readout, exact: bool, start: tuple[nn.Module, ConductanceMap], dataset: Dataset
