@@ -33,7 +33,7 @@ from hwloop.recipe import Readout
 
 _WITHOUT_ADCS = {
     "adc": UniformAdc(),
-    "adc_bits": {},
+    "adc_bits": MAX_BITS,  # not {}, lossless ones, which can be more than there are
     "adc_lsb": {},
     "subtraction": "digital",
     "accumulation": "digital",

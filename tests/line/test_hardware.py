@@ -362,6 +362,17 @@ def test_without_adc_the_noise_has_the_variance_of_all_cycles() -> None:
     assert torch.allclose(results.std(0), expected, rtol=5 / math.sqrt(2 * reads))
 
 
+def test_without_adc_inputs_of_many_bits_need_no_converter() -> None:
+    layer = random_layer(density=1.0)
+    conductance_map, x = map_of(layer, card="generic-10k"), inputs_for(layer)
+    with pytest.raises(ValueError, match="at most 16 are possible"):
+        programmed(conductance_map, WIRES, bits_per_cycle=8)
+    at_once, bit_by_bit = (
+        programmed(conductance_map, WIRES, bits_per_cycle=bits, adc=False).read("fc", x) for bits in (8, 1)
+    )
+    torch.testing.assert_close(at_once, bit_by_bit)
+
+
 def test_the_mean_of_many_noisy_conversions_is_the_current() -> None:
     """Noise of more than an LSB dithers the ADC, whose mean error then vanishes."""
     reads = 3000
