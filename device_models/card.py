@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from .effects import (
     Curve,
@@ -249,12 +250,27 @@ def parse_card(kind: type[Card], data: dict[str, Any], where: str) -> Card:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = _brief(".".join(str(part) for part in first["loc"]) or "card")
+        first = _clearest(error.errors())
+        field = _brief(".".join(str(part) for part in first["loc"] if not _is_kind(part)) or "card")
         problem = _brief(first["msg"].removeprefix("Value error, "), 500)
         if first["type"] == "extra_forbidden":
             problem = f"no such key{_suggest(kind, first['loc'])}"
         raise CardError(f"{where}: {field}: {problem}") from error
+
+
+def _clearest(errors: list[ErrorDetails]) -> ErrorDetails:
+    """Return the first error; of a field that is a number or a table, the one that is deepest in it."""
+    first = errors[0]["loc"]
+    if not (first and _is_kind(first[-1])):
+        return errors[0]
+    return max(
+        (one for one in errors if one["loc"][: len(first) - 1] == first[:-1]), key=lambda one: len(one["loc"])
+    )
+
+
+def _is_kind(part: str | int) -> bool:
+    """Whether part of a place is what pydantic calls one of the kinds that a field may be."""
+    return isinstance(part, str) and part.startswith(("constrained-", "dict["))
 
 
 def _brief(text: str, most: int = 100) -> str:

@@ -112,7 +112,9 @@ def test_the_traceback_of_an_error_is_there_for_who_asks() -> None:
         ({"prune.keep.fc9": "rows = 3"}, "prune.keep.fc9"),
         ({"hardware": "copies = { fc9 = 4 }"}, "hardware.copies.fc9: the network has no such layer"),
         ({"hardware": "adc_bits = { fc9 = 4 }"}, "hardware.adc_bits.fc9: the network has no such layer"),
-        ({"hardware": "copies = { fc1 = 0 }"}, "hardware.copies"),
+        ({"hardware": "copies = { fc1 = 0 }"}, "hardware.copies.fc1: Input should be greater than"),
+        ({"hardware": "copies = 65"}, "hardware.copies: Input should be less than"),
+        ({"hardware": 'adc_lsb = { fc1 = "a" }'}, "hardware.adc_lsb.fc1: Input should be a valid number"),
         ({"train": "epochs = "}, "not valid TOML"),
     ],
 )
