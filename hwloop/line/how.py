@@ -10,7 +10,7 @@ from typing import Any
 from hwloop.line.stations import OBSERVED_IMAGES
 from hwloop.mapping import ConductanceMap, largest_code
 from hwloop.recipe import Recipe
-from hwloop.report.tiles import arrays_of_a_tile
+from hwloop.report.arrays import arrays_of_a_tile, converters, inputs, wires
 
 
 def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping[str, Any]) -> dict[str, str]:
@@ -37,27 +37,22 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "at once (TinyADC, DATE 2021, exact integer form)"
     )
     given = choice.adc_bits or choice.adc_lsb
-    shared = choice.bit_lines_per_adc
     facts = {
         "adc": "Given by the recipe (hardware.adc_bits, hardware.adc_lsb)" if given else lossless,
         "adc_kind": choice.adc.kind,
-        "adcs": "one ADC for each array" if shared is None else f"one ADC for {shared} bit lines",
-        "arrays": arrays_of_a_tile(conductance_map)
-        + (f", {_times(choice.copies)}" if choice.most_copies > 1 else ""),
-        "bits_per_cycle": choice.bits_per_cycle,
+        "adcs": converters(choice),
+        "arrays": arrays_of_a_tile(conductance_map, choice),
         "card": card.name,
-        "cell": choice.cell,
         "cols": cols,
         "cycles": choice.cycles,
-        "dac_bits": choice.dac_bits,
         "driver": f"{choice.driver:g}",
         "g_max": f"{card.g_max.value:g}",
         "images": images,
+        "inputs": inputs(choice),
         "instances": recipe.evaluate.instances,
         "largest_code": largest_code(choice.encoding, card.levels, choice.slices),
         "levels": card.levels,
         "logit_images": found["map"]["images"],
-        "node": choice.node,
         "observed": min(images, OBSERVED_IMAGES),
         "origin": loaded if recipe.network.weights else trained,
         "pruning": pruned if prune.keep else "the recipe prunes nothing",
@@ -66,12 +61,7 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "retrain_epochs": recipe.retrain.epochs,
         "rows": rows,
         "sense": f"{choice.sense:g}",
+        "wires": wires(choice),
     }
     sentences = tomllib.loads((resources.files("hwloop.line") / "how.toml").read_text("utf-8"))
     return {figure: sentence.format_map(facts) for figure, sentence in sentences.items()}
-
-
-def _times(copies: int | dict[str, int]) -> str:
-    if isinstance(copies, int):
-        return f"{copies} times"
-    return ", ".join(f"{count} times in {layer}" for layer, count in copies.items() if count > 1)

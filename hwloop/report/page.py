@@ -12,7 +12,8 @@ from markupsafe import Markup
 from device_models.files import write_atomically
 from device_models.toml import to_toml
 from hwloop.mapping import ConductanceMap
-from hwloop.report import figures, tiles
+from hwloop.recipe import HardwareChoice
+from hwloop.report import arrays, figures, tiles
 from hwloop.report.environment import page_environment
 from hwloop.report.explorer import share
 from hwloop.report.readout import AdcHistogram, VoltageLoss
@@ -49,6 +50,7 @@ def write_report(data: ReportData, path: Path) -> None:
 def render(data: ReportData) -> str:
     """Return the page as HTML."""
     summary, card = data.summary, data.conductance_map.card
+    hardware = HardwareChoice.model_validate(summary.recipe["hardware"])
     drawn = {
         "accuracy": figures.accuracy_figure(summary.accuracy),
         "voltage": figures.voltage_figure(data.voltage_loss, card.read_voltage.value),
@@ -66,7 +68,10 @@ def render(data: ReportData) -> str:
         figures={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704
         tiles=_pictures(data.conductance_map),
         explorer=data.explorer,
-        arrays_of_a_tile=tiles.arrays_of_a_tile(data.conductance_map),
+        arrays_of_a_tile=arrays.arrays_of_a_tile(data.conductance_map, hardware),
+        wires=arrays.wires(hardware),
+        inputs=arrays.inputs(hardware),
+        converters=arrays.converters(hardware),
         voltage_loss=data.voltage_loss,
         recipe=to_toml(summary.recipe),
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, decode, largest_code
+from hwloop.mapping import UNUSED_LINE, LayerMap, decode, largest_code
 
 SHOWN = 96
 """Tiles that are shown as pictures, over all layers."""
@@ -37,18 +37,6 @@ class TilePicture:
     bit_lines: int
     cells: int
     adc_bits: int
-
-
-def arrays_of_a_tile(conductance_map: ConductanceMap) -> str:
-    """Return in words which arrays a tile stands for, such as ``two arrays, one for each polarity``."""
-    kinds = {(layer.encoding, layer.slices) for layer in conductance_map.layers.values()}
-    if kinds == {("differential", 1)}:
-        return "two arrays, one for each polarity"
-    if kinds == {("offset", 1)}:
-        return "one array, in which weights are stored with an offset"
-    if kinds == {("polarised", 1)}:
-        return "one array of magnitudes, with the signs of its fragments outside"
-    return "one array for each polarity and slice of the weights"
 
 
 def pictures(layer: LayerMap, levels: int, chosen: Sequence[int]) -> list[TilePicture]:
