@@ -178,7 +178,5 @@ class ConductanceMap:
         Args:
             readout: how arrays are read, which says how many copies there are; None = one of each.
         """
-        return sum(
-            layer.codes.shape[:3].numel() * (readout.copies_of(name) if readout else 1)
-            for name, layer in self.layers.items()
-        )
+        copies_of = (readout or Readout()).copies_of
+        return sum(layer.codes.shape[:3].numel() * copies_of(name) for name, layer in self.layers.items())
