@@ -83,9 +83,7 @@ class Worker:
         with self._lock:
             if self._closed:
                 raise SpiceError("stopped")
-            self._process = context.Process(
-                target=_serve, args=(far_end, self.install), name="ngspice", daemon=True
-            )
+            self._process = context.Process(target=_serve, args=(far_end, self.install), daemon=True)
             self._process.start()
         far_end.close()
         self._pipe = pipe

@@ -106,6 +106,8 @@ def test_more_bits_have_smaller_steps(mapped: ConductanceMap, recipe: Recipe) ->
         chosen = ranges.readout(readout, 3)
         assert isinstance(chosen.adc_bits, dict)
         assert set(chosen.adc_bits.values()) == {3}
+        with pytest.raises(ValueError, match=r"adc_bits\.conv9: no such layer; the map has conv, fc1, fc2"):
+            ranges.readout(readout, {"conv9": 3})
 
 
 def test_the_search_keeps_accuracy_with_fewer_bits(mapped: ConductanceMap, recipe: Recipe) -> None:

@@ -129,7 +129,8 @@ def test_wrong_use_says_what_is_wrong(
         ladder(recipe, tmp_path, Silence(), networks=("sparse",))
     with pytest.raises(LadderError, match="holds another ladder"):
         ladder(recipe.model_copy(update={"seed": 7}), climbed[0], Silence())
-    with pytest.raises(ValueError, match=r"hardware\.adc_bits\.conv9: .*; its layers are conv, fc1, fc2"):
+    missing = r"hardware\.adc_bits\.conv9: the network has no such layer; its layers are conv, fc1, fc2"
+    with pytest.raises(ValueError, match=missing):
         ladder(_with_bits(recipe, {"conv9": 3}), tmp_path / "unknown", Silence(), rungs=("none",))
     unknown = recipe.model_copy(update={"network": Network(factory="nothing.here:net")})
     with pytest.raises(ValueError, match=r"module 'nothing\.here' cannot be imported"):
