@@ -103,3 +103,14 @@ def test_a_shell_completes_commands_and_options() -> None:
             check=False,
         )
         assert wanted in shown.stdout.split(), shown
+
+
+@pytest.mark.parametrize("wanted", [None, "ACTIVE"])
+def test_threads_that_wait_leave_the_cores_to_others_unless_told(wanted: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": wanted} if wanted else {})
+    command = [sys.executable, "-m", "hwloop", "maps", "inspect", "missing.h5"]
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    policies = [line for line in shown.stderr.splitlines() if "OMP_WAIT_POLICY" in line]
+    assert policies, shown.stderr
+    assert all(f"'{wanted or 'PASSIVE'}'" in line for line in policies)
