@@ -108,7 +108,7 @@ def test_the_traceback_of_an_error_is_there_for_who_asks() -> None:
         ({"network": 'factory = "tests.line.tiny:nothing"'}, "no factory 'nothing'"),
         ({"network": f'factory = "{NETWORK}"\nweights = "nowhere.safetensors"'}, "nowhere.safetensors"),
         ({"network": 'factory = "hwloop.networks:lenet"'}, "does not take images of shape [1, 8, 8]"),
-        ({"data": 'name = "nowhere.npz"'}, "nowhere.npz: no such file"),
+        ({"data": 'name = "nowhere.npz"'}, "nowhere.npz: no such file; data.name is"),
         ({"prune.keep.fc9": "rows = 3"}, "prune.keep.fc9"),
         ({"hardware": "copies = { fc9 = 4 }"}, "hardware.copies.fc9: the network has no such layer"),
         ({"hardware": "adc_bits = { fc9 = 4 }"}, "hardware.adc_bits.fc9: the network has no such layer"),
