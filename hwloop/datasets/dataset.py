@@ -21,9 +21,9 @@ from .part import DatasetError, Part, check_bytes, read_bytes
 
 SHIPPED = ("mnist",)
 
-LAYOUTS = (
-    "a .npz file in the layout of Keras, or a folder of IDX files, of binary CIFAR files, or of images "
-    "(train/CLASS/*.jpg and val/CLASS/*.jpg)"
+KNOWN = (
+    f"{', '.join(SHIPPED)}, a .npz file in the layout of Keras, or a folder of IDX files, of binary CIFAR "
+    "files, or of images (train/CLASS/*.jpg and val/CLASS/*.jpg)"
 )
 
 
@@ -104,6 +104,8 @@ def load_dataset(
 def _read(name: str, image_size: int | None) -> tuple[Part, Part]:
     """Find out what ``name`` is, and read it."""
     path = Path(name)
+    if name not in SHIPPED and not path.exists():
+        raise DatasetError(f"{name}: no such file; data.name is {KNOWN}")
     if name not in SHIPPED and path.is_dir():
         refuse_pickles(path)
         if holds_images(path):
@@ -120,8 +122,7 @@ def _read(name: str, image_size: int | None) -> tuple[Part, Part]:
             return read_cifar(path)
         if holds_idx(path):
             return read_idx(path)
-    fault = f"{name}: in no known layout" if path.exists() else f"no dataset {name!r}"
-    raise DatasetError(f"{fault}; give {', '.join(SHIPPED)}, {LAYOUTS}")
+    raise DatasetError(f"{name}: in no known layout; give {KNOWN}")
 
 
 def _tensors(part: Part, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,8 +40,6 @@ def _arrays(path: Path, name: str) -> dict[str, np.ndarray]:
         check_bytes(name, sum(sizes.values()), "use a part of it")
         with np.load(path, allow_pickle=False) as file:
             return {array: file[array] for array in ARRAYS}
-    except FileNotFoundError:
-        raise DatasetError(f"{name}: no such file; data.name is the path of yours, or mnist") from None
     except OSError as error:
         raise DatasetError(f"{name}: cannot be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, EOFError) as error:
