@@ -449,7 +449,45 @@ def with_values(recipe: Recipe, section: str, **values: object) -> Recipe:
     """
     data = recipe.model_dump()
     data[section] |= values
+    return _checked(data, "command line")
+
+
+def with_setting(recipe: Recipe, text: str) -> Recipe:
+    """Return a recipe with another value in one place.
+
+    Args:
+        recipe: the recipe.
+        text: ``hardware.copies=4``, ``retrain.images=none``, ``seed=2``.
+
+    Raises:
+        RecipeError: if the text is not written so, the recipe has no such field, or its value cannot be.
+    """
+    path, _, value = text.partition("=")
+    if not value:
+        raise RecipeError(f"--set {text}: write SECTION.FIELD=VALUE")
+    *sections, field = path.strip().split(".")
+    data = recipe.model_dump()
+    place: Any = data
+    for section in sections:
+        place = place.get(section)
+        if not isinstance(place, dict):
+            raise RecipeError(f"--set {text}: the recipe has no section {section!r}")
+    place[field] = read_value(value.strip())
+    return _checked(data, f"--set {text}")
+
+
+def read_value(text: str) -> Any:
+    """Return what TOML makes of a value, or the text itself; ``none`` stands for no value."""
+    if text == "none":
+        return None
     try:
-        return parse_card(Recipe, data, "command line")
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(data: dict[str, Any], source: str) -> Recipe:
+    try:
+        return parse_card(Recipe, data, source)
     except CardError as error:
         raise RecipeError(str(error)) from error

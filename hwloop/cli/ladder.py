@@ -40,10 +40,13 @@ def ladder(
             show_default=False,
         ),
     ] = None,
-    copies: Annotated[
-        int | None,
+    settings: Annotated[
+        list[str] | None,
         typer.Option(
-            min=1, help="Arrays that hold each tile; hardware.copies if left out.", show_default=False
+            "--set",
+            metavar="SECTION.FIELD=VALUE",
+            help="Another value for a field of the recipe, as TOML writes it, or none.",
+            show_default=False,
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each rung that trains.")] = 1,
@@ -59,12 +62,12 @@ def ladder(
     """
     from hwloop.ladder import RUNGS
     from hwloop.ladder import ladder as climb
-    from hwloop.recipe import load_recipe, with_values
+    from hwloop.recipe import load_recipe, with_setting
 
     check_resume(resume, fresh, (out / "ladder.json").is_file(), out)
     choice = load_recipe(recipe)
-    if copies is not None:
-        choice = with_values(choice, "hardware", copies=copies)
+    for text in settings or ():
+        choice = with_setting(choice, text)
     with resumable(), TerminalProgress() as progress:
         results = climb(
             choice,

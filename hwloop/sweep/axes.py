@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from device_models.card import CardError, parse_card
-from hwloop.recipe import HardwareChoice, Recipe
+from hwloop.recipe import HardwareChoice, Recipe, read_value
 
 HOLDING = ("card", "cell_levels", "encoding", "slices")
 """Choices of hardware that decide which weights its cells can hold."""
@@ -43,17 +42,7 @@ class Axis:
             if field not in HardwareChoice.model_fields:
                 known = ", ".join(HardwareChoice.model_fields)
                 raise SweepError(f"--set {text}: hardware has no field {field!r}; it has {known}")
-        return cls(fields, tuple(_value(value.strip()) for value in values.split(",")))
-
-
-def _value(text: str) -> Any:
-    """Return what TOML makes of a value, or the text itself; ``none`` stands for no value."""
-    if text == "none":
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        return cls(fields, tuple(read_value(value.strip()) for value in values.split(",")))
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,34 @@ def test_what_is_done_is_not_done_again(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
 
 
-def test_one_network_alone_and_other_copies(recipe_file: Path, tmp_path: Path) -> None:
+def test_one_network_alone_and_another_value_of_a_field(recipe_file: Path, tmp_path: Path) -> None:
     command = ["ladder", str(recipe_file), "--out", str(tmp_path / "ladder"), "--rungs", "none,copies"]
-    done = CliRunner().invoke(app, [*command, "--networks", "pruned", "--copies", "3", "--json"])
+    done = CliRunner().invoke(app, [*command, "--networks", "pruned", "--set", "hardware.copies=3", "--json"])
     assert done.exit_code == 0, done.output
     none, copies = json.loads(done.stdout)["rungs"]
     assert {none["network"], copies["network"]} == {"pruned"}
     assert copies["arrays"] == 3 * none["arrays"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("hardware.copies", "--set hardware.copies: write SECTION.FIELD=VALUE"),
+        ("hardware.copies=", "write SECTION.FIELD=VALUE"),
+        ("hardware.copies=0", "--set hardware.copies=0: hardware.copies: "),
+        ("hardware.copy=2", "hardware.copy: no such key; did you mean 'copies'?"),
+        ("hardwar.copies=2", "no section 'hardwar'"),
+        ("seed.x=2", "no section 'seed'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_and_nothing_is_written(
+    setting: str, message: str, recipe_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ladder"
+    done = CliRunner().invoke(app, ["ladder", str(recipe_file), "--out", str(out), "--set", setting])
+    assert done.exit_code == 1
+    assert message in " ".join(done.stderr.split())
+    assert not out.exists()
 
 
 def test_begun_anew_it_reads_as_the_new_recipe_says(recipe_file: Path, tmp_path: Path) -> None:
