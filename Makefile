@@ -15,7 +15,7 @@ test: $(READY)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest
+	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 bench: $(READY)
 	.venv/bin/python benchmarks/crossbar_linear.py --network
