@@ -314,8 +314,8 @@ def test_a_teacher_pulls_towards_its_outputs(dataset: Dataset) -> None:
     teacher = network().eval()
     loss = distilled(teacher, 1.0, 2.0)
     images, labels = dataset.train_x[:8], dataset.train_y[:8]
-    assert float(loss(images, teacher(images), labels)) == pytest.approx(0, abs=1e-6)
-    assert float(loss(images, torch.zeros(8, 4), labels)) > 0
+    assert loss(images, teacher(images), labels).item() == pytest.approx(0, abs=1e-6)
+    assert loss(images, torch.zeros(8, 4), labels).item() > 0
 
 
 def test_wrong_use_says_what_is_wrong(task: Callable[..., Task]) -> None:

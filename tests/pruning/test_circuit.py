@@ -25,7 +25,7 @@ def test_a_single_cell_loses_what_ohms_law_says():
     penalty = IrDrop(net, full_masks(net), *CIRCUIT, (1, 1), 1.0)
     r, g = 5.0 + 5.0 + 200.0, CIRCUIT.g_max
     lost = g - g / (1 + r * g)
-    assert float(penalty.of_tile(0)) == pytest.approx((lost / g) ** 2, rel=1e-4)
+    assert penalty.of_tile(0).item() == pytest.approx((lost / g) ** 2, rel=1e-4)
 
 
 def test_ideal_wires_cost_nothing():

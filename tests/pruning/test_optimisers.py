@@ -74,7 +74,7 @@ def test_clipped_lasso_leaves_important_groups_their_size():
         group_lasso(
             course, {"hidden": [Rows(12)]}, Prune(strength=8.0, clip=0.8, learning_rate=2e-3), kind, 4
         )
-        norms[kind] = float(to_matrix(net.hidden)[list(USEFUL)].norm())
+        norms[kind] = to_matrix(net.hidden)[list(USEFUL)].norm().item()
     assert norms["clipped"] > 1.1 * norms["lasso"]
 
 
