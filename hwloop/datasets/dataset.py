@@ -104,12 +104,13 @@ def load_dataset(
 def _read(name: str, image_size: int | None) -> tuple[Part, Part]:
     """Find out what ``name`` is, and read it."""
     path = Path(name)
-    if name not in SHIPPED and not path.exists():
-        raise DatasetError(f"{name}: no such file; data.name is {KNOWN}")
-    if name not in SHIPPED and path.is_dir():
-        refuse_pickles(path)
-        if holds_images(path):
-            return read_folders(path, image_size)
+    if name not in SHIPPED:
+        if not path.exists():
+            raise DatasetError(f"{name}: no such file; data.name is {KNOWN}")
+        if path.is_dir():
+            refuse_pickles(path)
+            if holds_images(path):
+                return read_folders(path, image_size)
     if image_size is not None:
         raise DatasetError(f"{name}: is no folder of images, so data.image_size has no meaning")
     if name in SHIPPED:
