@@ -11,7 +11,6 @@ from torch import nn
 
 from device_models.crossbar import Wires
 from hwloop.hardware import FastHardware, network_from_map, on_hardware
-from hwloop.line import adc_counts
 from hwloop.mapping import (
     UNUSED_LINE,
     ConductanceMap,
@@ -21,6 +20,7 @@ from hwloop.mapping import (
     largest_sums,
     resolution,
 )
+from hwloop.observe import adc_counts
 from hwloop.recipe import Readout
 from hwloop.training import accuracy
 

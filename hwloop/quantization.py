@@ -18,8 +18,8 @@ from torch.nn.utils import parametrize
 
 from hwloop import recipe
 from hwloop.datasets import Dataset
+from hwloop.mapping import LevelSet
 from hwloop.networks import crossbar_layers, from_matrix, to_matrix
-from hwloop.pruning import LevelSet
 from hwloop.training.fit import EpochRecord, cosine, fit
 
 SCALES = 0.2 + 0.8 / 255 * torch.arange(320, dtype=torch.float64)

@@ -44,9 +44,10 @@ def simulate(
     """Run the network of a map on hardware: accuracy, and error of each layer."""
     from hwloop.evaluation import evaluate_instances
     from hwloop.hardware import RecordingHardware, Resumable
-    from hwloop.line import layer_errors, load_images
+    from hwloop.line import load_images
     from hwloop.mapping import read_map
     from hwloop.networks import build_network
+    from hwloop.observe import layer_errors
     from spice_netlists import SpiceError
 
     if backend.one_chip and (instances > 1 or seed is not None):

@@ -4,8 +4,6 @@ from .inputs import Inputs as Inputs
 from .inputs import load_images as load_images
 from .inputs import load_inputs as load_inputs
 from .inputs import make_wires as make_wires
-from .observe import adc_counts as adc_counts
-from .observe import layer_errors as layer_errors
 from .results import write_results as write_results
 from .run_folder import RunError as RunError
 from .run_folder import RunFolder as RunFolder

@@ -20,11 +20,11 @@ from hwloop.cost import vectors_per_image
 from hwloop.evaluation import evaluate_instances
 from hwloop.hardware import FastHardware, IdealHardware, calibrate_inputs, network_from_map, on_hardware
 from hwloop.line.inputs import Inputs
-from hwloop.line.observe import adc_counts, layer_errors
 from hwloop.line.run_folder import RunError, RunFolder
 from hwloop.line.sizes import sizes
 from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.networks import build_network, load_weights, save_weights, with_ranks
+from hwloop.observe import adc_counts, layer_errors
 from hwloop.progress import Progress
 from hwloop.pruning import Circuit, prune_to_target
 from hwloop.quantization import quantize_and_tune

@@ -21,6 +21,7 @@ from .export_peers import export_crosssim as export_crosssim
 from .export_peers import export_neurosim as export_neurosim
 from .export_spice import export_spice as export_spice
 from .import_tables import import_tables as import_tables
+from .levels import LevelSet as LevelSet
 from .map_errors import MapFileError as MapFileError
 from .mapfile import MapWriter as MapWriter
 from .mapfile import StoredMap as StoredMap

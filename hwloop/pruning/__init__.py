@@ -7,7 +7,6 @@ from .compact import compact as compact
 from .constraints import Above as Above
 from .constraints import ConstraintSet as ConstraintSet
 from .constraints import Intersection as Intersection
-from .constraints import LevelSet as LevelSet
 from .constraints import LowRank as LowRank
 from .constraints import OneSign as OneSign
 from .constraints import SegmentShapes as SegmentShapes

@@ -3,11 +3,11 @@
 from .charts import accuracy_chart as accuracy_chart
 from .charts import bits_chart as bits_chart
 from .charts import methods_chart as methods_chart
-from .charts import pareto_chart as pareto_chart
 from .charts import save_chart as save_chart
 from .choices import Choice as Choice
 from .choices import ChoicesPage as ChoicesPage
 from .choices import Column as Column
+from .choices import pareto_chart as pareto_chart
 from .choices import write_choices as write_choices
 from .explorer import explore as explore
 from .page import ReportData as ReportData

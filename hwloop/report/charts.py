@@ -1,9 +1,8 @@
-"""Charts that stand alone, as files: bits of ADCs, and designs against each other."""
+"""Charts that stand alone, as files: bits of ADCs, and pruning methods against each other."""
 
 from __future__ import annotations
 
 import io
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from hwloop.report.style import BLUE, GREY, INK, ORANGE, SERIES, drawing, new_fi
 
 if TYPE_CHECKING:
     from hwloop.adc import LayerNeed
-    from hwloop.report.choices import Choice, Column
 
 SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -90,50 +88,6 @@ def accuracy_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_ylabel("accuracy on test images, %")
         axes.legend(loc="lower right")
         quiet(axes)
-        return figure
-
-
-def pareto_chart(
-    choices: Sequence[Choice], columns: Sequence[Column], best: str, listed: bool = True
-) -> Figure:
-    """Draw choices: accuracy against each of some figures, those that no other beats in colour and numbered.
-
-    Args:
-        choices: none that failed; bars show their smallest and largest accuracy.
-        columns: what accuracy is drawn against, a panel for each.
-        best: what the best ones are not beaten in.
-        listed: whether the settings of the best are written below.
-    """
-    numbered = [choice for choice in choices if choice.best]
-    with drawing():
-        figure = new_figure(4.5 * len(columns), 4.2 + 0.17 * len(numbered) * listed)
-        grid = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-        for axes, column in zip(grid, columns, strict=True):
-            for chosen, colour, text in (
-                ([choice for choice in choices if not choice.best], GREY, "beaten by another"),
-                (numbered, BLUE, f"not beaten in {best}"),
-            ):
-                if not chosen:
-                    continue
-                values = [100 * np.array(choice.accuracy) for choice in chosen]
-                mean = np.array([v.mean() for v in values])
-                x = [column.factor * choice.figures[column.key] for choice in chosen]
-                spread = [mean - [v.min() for v in values], [v.max() for v in values] - mean]
-                axes.errorbar(x, mean, spread, fmt="o", color=colour, markersize=4, capsize=2, label=text)
-            for number, choice in enumerate(numbered, 1):
-                place = (column.factor * choice.figures[column.key], 100 * statistics.fmean(choice.accuracy))
-                axes.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_xlabel(column.heading)
-            quiet(axes)
-        grid[0].set_ylabel("accuracy on test images, %")
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        if listed:
-            told = [f"{number}: {choice.name}" for number, choice in enumerate(numbered, 1)]
-            figure.supxlabel("\n".join(told), fontsize=8, ha="left", x=0.08)
         return figure
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from device_models.files import write_atomically
-from hwloop.report.charts import pareto_chart
 from hwloop.report.environment import page_environment
-from hwloop.report.style import to_svg
+from hwloop.report.style import BLUE, GREY, drawing, new_figure, quiet, to_svg
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,47 @@ def render_choices(page: ChoicesPage) -> str:
             figure=None if drawn is None else Markup(drawn),  # noqa: S704  made here, from escaped names
         )
     )
+
+
+def pareto_chart(
+    choices: Sequence[Choice], columns: Sequence[Column], best: str, listed: bool = True
+) -> Figure:
+    """Draw choices: accuracy against each of some figures, those that no other beats in colour and numbered.
+
+    Args:
+        choices: none that failed; bars show their smallest and largest accuracy.
+        columns: what accuracy is drawn against, a panel for each.
+        best: what the best ones are not beaten in.
+        listed: whether the settings of the best are written below.
+    """
+    numbered = [choice for choice in choices if choice.best]
+    with drawing():
+        figure = new_figure(4.5 * len(columns), 4.2 + 0.17 * len(numbered) * listed)
+        grid = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for axes, column in zip(grid, columns, strict=True):
+            for chosen, colour, text in (
+                ([choice for choice in choices if not choice.best], GREY, "beaten by another"),
+                (numbered, BLUE, f"not beaten in {best}"),
+            ):
+                if not chosen:
+                    continue
+                values = [100 * np.array(choice.accuracy) for choice in chosen]
+                mean = np.array([v.mean() for v in values])
+                x = [column.factor * choice.figures[column.key] for choice in chosen]
+                spread = [mean - [v.min() for v in values], [v.max() for v in values] - mean]
+                axes.errorbar(x, mean, spread, fmt="o", color=colour, markersize=4, capsize=2, label=text)
+            for number, choice in enumerate(numbered, 1):
+                place = (column.factor * choice.figures[column.key], 100 * statistics.fmean(choice.accuracy))
+                axes.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlabel(column.heading)
+            quiet(axes)
+        grid[0].set_ylabel("accuracy on test images, %")
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        if listed:
+            told = [f"{number}: {choice.name}" for number, choice in enumerate(numbered, 1)]
+            figure.supxlabel("\n".join(told), fontsize=8, ha="left", x=0.08)
+        return figure

@@ -9,9 +9,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from hwloop.mapping import ConductanceMap, LayerMap, encode, largest_code
+from hwloop.mapping import ConductanceMap, LayerMap, LevelSet, encode, largest_code
 from hwloop.networks import CrossbarLayer, to_matrix
-from hwloop.pruning.constraints import LevelSet
 
 
 class HoldsLayer(Protocol):

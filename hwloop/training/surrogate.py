@@ -26,9 +26,8 @@ from device_models.converters import slices
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
 from hwloop.hardware.bit_serial import add_to_lines, neighbours
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, resolution
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, LevelSet, resolution
 from hwloop.networks import CrossbarLayer, bias_of, crossbar_layers, from_matrix, to_matrix, windows
-from hwloop.pruning.constraints import LevelSet
 from hwloop.recipe import Readout
 from hwloop.training.cell_table import cell_table, look_up
 

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwloop.mapping import LevelSet
 from hwloop.networks import crossbar_layers, digest, to_matrix
-from hwloop.pruning import LevelSet, apply_masks, full_masks
+from hwloop.pruning import apply_masks, full_masks
 from hwloop.quantization import best_scale, quantize, quantize_and_tune
 from hwloop.recipe import Quantize
 from hwloop.training.fit import accuracy, fit, one_cycle

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hwloop.pruning import Blocks, Filters, Intersection, LevelSet, Rows
+from hwloop.mapping import LevelSet
+from hwloop.pruning import Blocks, Filters, Intersection, Rows
 
 MATRICES = arrays("float64", st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(-9, 9)).map(
     torch.from_numpy
