@@ -3,12 +3,15 @@
     python benchmarks/resnet20_corners.py --data cifar10.npz --weights resnet20.safetensors --out corners.md
 
 64 x 64 arrays, differential; the largest weight of a layer at LRS, a weight of zero at HRS in both arrays;
-wires solved exactly, currents read without conversion.
+wires solved exactly, currents read without conversion. Twice: with the cells of bit lines that a layer leaves
+unused, which load its word lines, and 8-bit inputs, as hwloop reads; and as weights that the wires have
+changed, with nothing on unused lines and inputs as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from dataclasses import replace
@@ -17,18 +20,18 @@ from typing import NamedTuple
 
 from torch import nn
 
-from device_models.crossbar import Wires
+from device_models.crossbar import Wires, effective_conductance
 from device_models.generic import generic_card
 from hwloop.datasets import Dataset, load_dataset
-from hwloop.evaluation import evaluate_instances
-from hwloop.hardware import FastHardware, calibrate_inputs
-from hwloop.mapping import build_map
-from hwloop.networks import build_network, load_weights
+from hwloop.hardware import FastHardware, calibrate_inputs, network_from_map, on_hardware
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, assemble, build_map
+from hwloop.networks import build_network, crossbar_layers, from_matrix, load_weights
 from hwloop.pruning import full_masks
 from hwloop.quantization import quantize
 from hwloop.training import accuracy
 
 FACTORY, SEED, ON_OFF, CALIBRATION_IMAGES = "hwloop.networks:resnet20", 1, 10.0, 500
+BATCH = 100
 
 
 class Corner(NamedTuple):
@@ -50,23 +53,36 @@ CORNERS = {
 }
 
 
-def read_on(corner: Corner, net: nn.Module, dataset: Dataset, instances: int) -> list[float]:
-    """Accuracy on each of several device instances; one alone where nothing is drawn."""
+def on_arrays(corner: Corner, net: nn.Module, dataset: Dataset) -> tuple[ConductanceMap, Wires]:
+    """The network on cells of the corner, and its wires."""
     card = generic_card(corner.lrs, ON_OFF, variation=corner.variation, stuck=corner.stuck)
     layers = quantize(net, full_masks(net), card.levels, "largest")
     codes = {name: (layer.codes, layer.scale) for name, layer in layers.items()}
     scales = calibrate_inputs(net, dataset.train_x[:CALIBRATION_IMAGES])
     conductance_map = build_map(FACTORY, net, codes, card, (64, 64), scales)
-    wires = Wires(corner.wire, corner.wire)
-    return evaluate_instances(
-        net,
-        conductance_map,
-        lambda instance: FastHardware(wires, seed=SEED, instance=instance, adc=False),
-        dataset.test_x,
-        dataset.test_y,
-        instances=range(instances if corner.variation or corner.stuck else 1),
-        batch=100,
-    )
+    return conductance_map, Wires(corner.wire, corner.wire)
+
+
+def without_idle_cells(net: nn.Module, programmed: ConductanceMap, wires: Wires) -> nn.Module:
+    """The network with the weights that the wires make of its programmed cells, if there are no others."""
+    changed = copy.deepcopy(net)
+    for name, layer in crossbar_layers(changed).items():
+        tiles = programmed.layers[name]
+        used = (tiles.row_index != UNUSED_LINE)[:, :, None] & (tiles.col_index != UNUSED_LINE)[:, None, :]
+        cells = tiles.actual[:, :, 0].double() * used[:, None]
+        seen = effective_conductance(cells, wires)
+        matrix = assemble(seen[:, 0] - seen[:, 1], tiles.row_index, tiles.col_index, tiles.matrix_shape)
+        layer.weight.data = from_matrix(layer, (matrix * tiles.weight_per_siemens).float())
+    return changed
+
+
+def in_words(found: list[float]) -> str:
+    """Mean, spread, lowest and highest, as cells of a table."""
+    values = [100 * value for value in found]
+    if len(values) == 1:
+        return f"{values[0]:.1f} | | | "
+    mean, spread = statistics.fmean(values), statistics.stdev(values)
+    return f"{mean:.1f} | {spread:.1f} | {min(values):.1f} | {max(values):.1f}"
 
 
 def main() -> None:
@@ -90,16 +106,22 @@ def main() -> None:
         f"Made by `benchmarks/resnet20_corners.py` on the first {len(y)} test images. "
         f"On/off ratio {ON_OFF:g}. Spread over device instances.",
         "",
-        "| arrays | accuracy, % | ± | lowest | highest | instances |",
-        "|---|---:|---:|---:|---:|---:|",
-        f"| digital | {100 * accuracy(net, dataset.test_x, dataset.test_y):.1f} | | | | |",
+        "| arrays | as hwloop reads, % | ± | lowest | highest "
+        "| nothing on unused lines, % | ± | lowest | highest | instances |",
+        "|---" + 9 * "|---:" + "|",
+        f"| digital | {in_words([accuracy(net, dataset.test_x, dataset.test_y)])} | | | | | |",
     ]
     for name, corner in CORNERS.items():
-        found = [100 * value for value in read_on(corner, net, dataset, chosen.instances)]
-        spread = "| |"
-        if len(found) > 1:
-            spread = f"{statistics.stdev(found):.1f} | {min(found):.1f} | {max(found):.1f}"
-        lines.append(f"| {name} | {statistics.fmean(found):.1f} | {spread} | {len(found)} |")
+        conductance_map, wires = on_arrays(corner, net, dataset)
+        quantized = network_from_map(net, conductance_map)
+        read, bare = [], []
+        for instance in range(chosen.instances if corner.variation or corner.stuck else 1):
+            hardware = FastHardware(wires, seed=SEED, instance=instance, adc=False)
+            programmed = hardware.program(conductance_map)
+            changed = without_idle_cells(quantized, programmed, wires)
+            read.append(accuracy(on_hardware(quantized, hardware), dataset.test_x, dataset.test_y, BATCH))
+            bare.append(accuracy(changed, dataset.test_x, dataset.test_y, BATCH))
+        lines.append(f"| {name} | {in_words(read)} | {in_words(bare)} | {len(read)} |")
         print(lines[-1], f"{time.monotonic() - started:.0f} s", flush=True)
     if chosen.out is not None:
         chosen.out.write_text("\n".join(lines) + "\n", "utf-8")
