@@ -31,7 +31,7 @@ def test_a_single_cell_loses_what_ohms_law_says():
 def test_ideal_wires_cost_nothing():
     net = seeded_network()
     penalty = IrDrop(net, full_masks(net), Wires(0.0, 0.0), 1e-4, (16, 8), 1.0)
-    assert float(penalty()) == 0
+    assert penalty().item() == 0
 
 
 def test_the_gradient_is_that_of_finite_differences():
