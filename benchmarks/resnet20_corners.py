@@ -14,7 +14,7 @@ import argparse
 import copy
 import statistics
 import time
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ from torch import nn
 from device_models.crossbar import Wires, effective_conductance
 from device_models.generic import generic_card
 from hwloop.datasets import Dataset, load_dataset
-from hwloop.hardware import FastHardware, calibrate_inputs, network_from_map, on_hardware
+from hwloop.evaluation import evaluate_instances
+from hwloop.hardware import FastHardware, calibrate_inputs, network_from_map
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, assemble, build_map
 from hwloop.networks import build_network, crossbar_layers, from_matrix, load_weights
 from hwloop.pruning import full_masks
@@ -31,7 +32,7 @@ from hwloop.quantization import quantize
 from hwloop.training import accuracy
 
 FACTORY, SEED, ON_OFF, CALIBRATION_IMAGES = "hwloop.networks:resnet20", 1, 10.0, 500
-BATCH = 100
+BATCH, IDEAL = 100, Wires(0.0, 0.0)
 
 
 class Corner(NamedTuple):
@@ -63,6 +64,11 @@ def on_arrays(corner: Corner, net: nn.Module, dataset: Dataset) -> tuple[Conduct
     return conductance_map, Wires(corner.wire, corner.wire)
 
 
+def hardware(wires: Wires, instance: int | str) -> FastHardware:
+    """Arrays of a device instance that are read without conversion."""
+    return FastHardware(wires, seed=SEED, instance=instance, adc=False)
+
+
 def without_idle_cells(net: nn.Module, programmed: ConductanceMap, wires: Wires) -> nn.Module:
     """The network with the weights that the wires make of its programmed cells, if there are no others."""
     changed = copy.deepcopy(net)
@@ -76,7 +82,7 @@ def without_idle_cells(net: nn.Module, programmed: ConductanceMap, wires: Wires)
     return changed
 
 
-def in_words(found: list[float]) -> str:
+def as_columns(found: list[float]) -> str:
     """Mean, spread, lowest and highest, as cells of a table."""
     values = [100 * value for value in found]
     if len(values) == 1:
@@ -98,7 +104,6 @@ def main() -> None:
     load_weights(net, chosen.weights)
     dataset = load_dataset(chosen.data, 0, SEED)
     x, y = dataset.test_x[: chosen.images].clone(), dataset.test_y[: chosen.images]
-    dataset = replace(dataset, test_x=x, test_y=y)
     started = time.monotonic()
     lines = [
         "# ResNet-20 on arrays with wires, without conversion",
@@ -109,19 +114,19 @@ def main() -> None:
         "| arrays | as hwloop reads, % | ± | lowest | highest "
         "| nothing on unused lines, % | ± | lowest | highest | instances |",
         "|---" + 9 * "|---:" + "|",
-        f"| digital | {in_words([accuracy(net, dataset.test_x, dataset.test_y)])} | | | | | |",
+        f"| digital | {as_columns([accuracy(net, x, y)])} | | | | | |",
     ]
     for name, corner in CORNERS.items():
         conductance_map, wires = on_arrays(corner, net, dataset)
         quantized = network_from_map(net, conductance_map)
-        read, bare = [], []
-        for instance in range(chosen.instances if corner.variation or corner.stuck else 1):
-            hardware = FastHardware(wires, seed=SEED, instance=instance, adc=False)
-            programmed = hardware.program(conductance_map)
-            changed = without_idle_cells(quantized, programmed, wires)
-            read.append(accuracy(on_hardware(quantized, hardware), dataset.test_x, dataset.test_y, BATCH))
-            bare.append(accuracy(changed, dataset.test_x, dataset.test_y, BATCH))
-        lines.append(f"| {name} | {in_words(read)} | {in_words(bare)} | {len(read)} |")
+        instances = range(chosen.instances if corner.variation or corner.stuck else 1)
+        read = evaluate_instances(
+            net, conductance_map, partial(hardware, wires), x, y, instances=instances, batch=BATCH
+        )
+        # The same cells, drawn again: programming without wires costs no solution.
+        programmed = (hardware(IDEAL, instance).program(conductance_map) for instance in instances)
+        bare = [accuracy(without_idle_cells(quantized, cells, wires), x, y, BATCH) for cells in programmed]
+        lines.append(f"| {name} | {as_columns(read)} | {as_columns(bare)} | {len(read)} |")
         print(lines[-1], f"{time.monotonic() - started:.0f} s", flush=True)
     if chosen.out is not None:
         chosen.out.write_text("\n".join(lines) + "\n", "utf-8")
