@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from PySpice.Spice.Netlist import Circuit
-
+from .pyspice import Circuit
 from .sequencer import to_volts
 
 _HOLD_FARAD = 1e-12

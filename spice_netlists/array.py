@@ -26,9 +26,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PySpice.Spice.Netlist import Circuit
 
 from .cells import CellParts, as_array, cell_parts
+from .pyspice import Circuit
 
 
 class WireFigures(Protocol):

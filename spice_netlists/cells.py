@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PySpice.Spice.Netlist import Circuit, SubCircuit
+
+from .pyspice import Circuit, SubCircuit
 
 if TYPE_CHECKING:
     from device_models.crossbar import Cells

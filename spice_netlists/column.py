@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PySpice.Spice.Netlist import Circuit
 
 from .amplifier import Amplifier, add_sample_and_hold
 from .array import ArrayParts, WireFigures, array_parts
 from .conversion import AdcCircuit, Converted, add_outputs, read_cycle, read_out
 from .crossbar import checked_voltages, safe_title
+from .pyspice import Circuit
 from .sequencer import ReadCycle, Timing, staircase
 
 

@@ -13,12 +13,12 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PySpice.Spice.Netlist import Circuit
 
 from .amplifier import Amplifier, add_sample_and_hold
 from .crossbar import safe_title
 from .jobs import TIME_LIMIT, Job, run_jobs
 from .ngspice import SpiceError
+from .pyspice import Circuit
 from .sequencer import ReadCycle, Timing, staircase
 
 READS_PER_JOB = 200

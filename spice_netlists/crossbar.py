@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PySpice.Spice.Netlist import Circuit
 
 from .array import ArrayParts, WireFigures, array_parts
 from .cells import as_array
+from .pyspice import Circuit
 
 MAX_TITLE = 120
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PySpice.Spice.Netlist import Circuit
 
+from .pyspice import Circuit
 from .sar import MAX_BITS
 from .sequencer import ReadCycle, staircase
 

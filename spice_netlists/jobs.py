@@ -25,7 +25,7 @@ from device_models.files import write_atomically
 
 from .array import WireFigures
 from .crossbar import crossbar_read
-from .ngspice import INSTALL_HINT, SpiceError, SpiceTimeoutError, find_ngspice, with_options
+from .ngspice import SpiceError, SpiceTimeoutError, find_ngspice, why_missing, with_options
 from .worker import SpiceCircuit, Worker
 
 TIME_LIMIT = 300.0
@@ -85,8 +85,8 @@ def run_jobs(
     if workers < 1 or not time_limit > 0:
         raise ValueError(f"workers ({workers}) and time_limit ({time_limit} s) must be positive")
     install = find_ngspice()
-    if install is None or install.library is None:
-        raise SpiceError(f"no ngspice shared library found: {INSTALL_HINT}")
+    if install is None or why_missing(install):
+        raise SpiceError(why_missing(install))
     crew = [Worker(install, time_limit) for _ in range(workers)]
     idle: SimpleQueue[Worker] = SimpleQueue()
     for worker in crew:

@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PySpice.Spice.NgSpice.Shared import NgSpiceShared, ffi
+
+from .pyspice import INSTALLED, MISSING, NgSpiceShared, SpiceError, ffi
 
 LIBRARY_VARIABLE = "NGSPICE_LIBRARY_PATH"
 INSTALL_HINT = "apt-get install ngspice libngspice0, or name the library in NGSPICE_LIBRARY_PATH"
@@ -44,10 +45,6 @@ _EXPLAINS = re.compile(
 # Tolerances well below the budgets that results are held to; ngspice's defaults are 1e-3, 1e-12 A and 1e-6 V.
 _OPTIONS = "reltol=1e-6 abstol=1e-15 vntol=1e-10"
 _AIDS = "reltol=1e-5 abstol=1e-14 vntol=1e-9 itl1=1000 itl2=1000 gminsteps=50 srcsteps=50"
-
-
-class SpiceError(ValueError):
-    """ngspice is missing, or a circuit could not be solved; the message says which and why."""
 
 
 class SpiceTimeoutError(SpiceError):
@@ -85,6 +82,15 @@ def find_ngspice() -> NgspiceInstall | None:
     if version is None:
         return None
     return NgspiceInstall(binary, library, version.group(1), "Compiled with KLU" in banner)
+
+
+def why_missing(install: NgspiceInstall | None) -> str:
+    """Say why no circuit can be solved with what :func:`find_ngspice` found; "" if it can."""
+    if not INSTALLED:
+        return MISSING
+    if install is None or install.library is None:
+        return f"no ngspice shared library found: {INSTALL_HINT}"
+    return ""
 
 
 def _library() -> tuple[str | None, str]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PySpice.Spice.Netlist import Circuit
 
+from .pyspice import Circuit
 from .sequencer import ReadCycle, flip_flop, staircase, to_volts
 
 MAX_BITS = 10

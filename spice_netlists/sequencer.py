@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PySpice.Spice.Netlist import Circuit
+
+from .pyspice import Circuit
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PySpice.Spice.Netlist import Circuit
 
 from .array import ArrayParts, WireFigures, array_parts
 from .crossbar import checked_voltages, safe_title
+from .pyspice import Circuit
 from .sequencer import staircase
 
 

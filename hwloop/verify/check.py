@@ -17,7 +17,7 @@ from hwloop.mapping import UNUSED_LINE, ConductanceMap, resolution
 from hwloop.recipe import Readout
 from spice_netlists import MAX_BITS, Job, JobResult, crossbar_read, find_ngspice
 from spice_netlists.jobs import TIME_LIMIT
-from spice_netlists.ngspice import INSTALL_HINT
+from spice_netlists.ngspice import why_missing
 
 from .pool import Pool
 from .readout import Request, adc_under_test, read_all
@@ -95,11 +95,7 @@ def verify(
     install = find_ngspice()
     version = install.version if install else ""
     chosen = _choose(conductance_map, tiles, seed)
-    missing = ""
-    if not chosen:
-        missing = "no tile to check"
-    elif install is None or install.library is None:
-        missing = f"no ngspice shared library found: {INSTALL_HINT}"
+    missing = why_missing(install) if chosen else "no tile to check"
     if missing:
         return VerifyReport(
             "not run", missing, version, 0, inputs, CURRENT_BUDGET, None, None, None, (), (), 0.0
