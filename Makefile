@@ -2,9 +2,10 @@
 # make test   set up, run all checks
 # make bench  set up, hold the circuit solver and the reading against their peers in one run
 #             (CrossSim too: make bench CROSS_SIM=/path/to/its/checkout)
+# make docs   set up, write the documentation site to build/site
 # make setup  set up alone: .venv and ngspice
 
-.PHONY: run test bench setup
+.PHONY: run test bench docs setup
 READY := .venv/.ready
 
 run: $(READY)
@@ -22,6 +23,10 @@ bench: $(READY)
 	.venv/bin/python benchmarks/crossbar_nonlinear.py
 	.venv/bin/python benchmarks/read_speed.py $(if $(CROSS_SIM),--cross-sim $(CROSS_SIM))
 	.venv/bin/python benchmarks/crossbar_growth.py runs/bench/crossbar-scaling.png
+
+docs: $(READY)
+	.venv/bin/python tools/reference.py docs/reference
+	.venv/bin/zensical build --clean --strict
 
 setup: $(READY)
 
