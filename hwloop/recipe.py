@@ -56,12 +56,27 @@ class _Section(BaseModel):
 class Network(_Section):
     """Which network, and weights to start from (empty: train it).
 
+    ``masks`` is a file that says which of these weights are pruned (:func:`hwloop.networks.apply_masks`).
+
     The network is ``package.module:factory``, or a file ``FILE.onnx`` with its weights, from which training
     starts. Either followed by ``[layer=rank,...]`` has some layers as low-rank factors.
     """
 
     factory: NetworkSpec = "hwloop.networks:lenet"
     weights: str = ""
+    masks: str = ""
+
+    @property
+    def trained(self) -> str:
+        """The file that has the network's weights; empty if they are to be trained."""
+        file = re.match(r"[^\[\]]+\.onnx", self.factory)
+        return self.weights or (file[0] if file else "")
+
+    @model_validator(mode="after")
+    def _masks_of_weights(self) -> Self:
+        if self.masks and not self.trained:
+            raise ValueError("masks say which weights are pruned: give the weights too")
+        return self
 
 
 class Data(_Section):
@@ -439,6 +454,15 @@ def load_recipe(path: str | Path | None = None) -> Recipe:
         return parse_card(Recipe, read_toml(Path(path)), str(path))
     except CardError as error:
         raise RecipeError(str(error)) from error
+
+
+def neutral_recipe(network: str) -> Recipe:
+    """Return the recipe of a network that has none: all fields have their defaults, which prune nothing.
+
+    Raises:
+        RecipeError: if the network is not named as recipes name it.
+    """
+    return _checked({"network": {"factory": network}}, "command line")
 
 
 def with_values(recipe: Recipe, section: str, **values: object) -> Recipe:

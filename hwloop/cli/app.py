@@ -13,6 +13,7 @@ from .common import new_app
 from .compare import compare
 from .devices import devices_app
 from .doctor import doctor
+from .init import init
 from .ladder import ladder
 from .maps import maps_app
 from .run import map_command, prune, report, retrain, run
@@ -32,6 +33,7 @@ def _options(
     """Take the options of all commands; OneLineErrors looks at them."""
 
 
+app.command()(init)
 app.command()(run)
 app.command()(prune)
 app.command("map")(map_command)

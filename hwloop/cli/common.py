@@ -33,6 +33,15 @@ QuietOption = Annotated[
 ]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Throw away what was done before.")]
 
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Another value for a field of the recipe, as TOML writes it, or none.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 

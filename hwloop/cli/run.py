@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from .common import (
     FreshOption,
     JsonOption,
     ResumeOption,
+    SettingsOption,
     TerminalProgress,
     check_resume,
     emit_json,
@@ -33,7 +33,11 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.", sho
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)]
 RecipeOption = Annotated[
     Path | None,
-    typer.Option("--recipe", help="Recipe in TOML; LeNet on MNIST if left out.", show_default=False),
+    typer.Option(
+        "--recipe",
+        help="Recipe in TOML; if left out, LeNet on MNIST, or defaults for another network.",
+        show_default=False,
+    ),
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed, in place of the recipe's.", show_default=False)
@@ -43,12 +47,22 @@ WeightsOption = Annotated[
     typer.Option("--weights", help="Weights in safetensors, in place of training.", show_default=False),
 ]
 
+MasksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks", help="Which of these weights are pruned: masks in safetensors or NPZ.", show_default=False
+    ),
+]
+
 
 def run(
     out: OutOption,
     recipe: Annotated[
         Path | None,
-        typer.Argument(help="Recipe in TOML; LeNet on MNIST if left out.", show_default=False),
+        typer.Argument(
+            help="Recipe in TOML; if left out, LeNet on MNIST, or defaults for another network.",
+            show_default=False,
+        ),
     ] = None,
     seed: SeedOption = None,
     network: Annotated[
@@ -56,6 +70,8 @@ def run(
         typer.Option(help="Network, as package.module:factory or FILE.onnx.", show_default=False),
     ] = None,
     weights: WeightsOption = None,
+    masks: MasksOption = None,
+    settings: SettingsOption = None,
     strategy: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +90,7 @@ def run(
     from hwloop.recipe import with_values
 
     check_resume(resume, fresh, (out / "run.json").is_file(), out)
-    chosen = _choose(recipe, seed, network, weights)
+    chosen = _choose(recipe, seed, network, weights, masks, settings)
     if strategy is not None:
         chosen = with_values(chosen, "retrain", strategy=strategy)
     _walk(chosen, out, "evaluate_after", fresh)
@@ -101,6 +117,8 @@ def prune(
     recipe: RecipeOption = None,
     seed: SeedOption = None,
     weights: WeightsOption = None,
+    masks: MasksOption = None,
+    settings: SettingsOption = None,
     resume: ResumeOption = False,
     fresh: FreshOption = False,
     as_json: JsonOption = False,
@@ -109,7 +127,7 @@ def prune(
     from hwloop.recipe import with_values
 
     check_resume(resume, fresh, (out / "run.json").is_file(), out)
-    chosen = _choose(recipe, seed, network, weights)
+    chosen = _choose(recipe, seed, network, weights, masks, settings)
     if method is not None:
         chosen = with_values(chosen, "prune", method=method)
     if target is not None:
@@ -168,19 +186,31 @@ def report(
         output.print(f"page: {out}", markup=False, soft_wrap=True)
 
 
-def _choose(recipe: Path | None, seed: int | None, network: str | None, weights: Path | None) -> Recipe:
-    """Return the recipe with what the command line puts in its place."""
-    from hwloop.recipe import load_recipe, with_values
+def _choose(
+    recipe: Path | None,
+    seed: int | None,
+    network: str | None,
+    weights: Path | None,
+    masks: Path | None,
+    settings: list[str] | None,
+) -> Recipe:
+    """Return the recipe with what the command line puts in its place.
 
-    chosen = load_recipe(recipe)
-    if network is not None:
-        chosen = with_values(chosen, "network", factory=network, weights="")
-        # As for `python -m`, modules may lie in the working directory.
-        sys.path.insert(0, str(Path.cwd()))
-    if weights is not None:
-        chosen = with_values(chosen, "network", weights=str(weights))
+    A network without a recipe gets the neutral one: what LeNet's says of LeNet's layers is not for others.
+    """
+    from hwloop.recipe import load_recipe, neutral_recipe, with_setting, with_values
+
+    if recipe is None and network is not None and network != load_recipe().network.factory:
+        chosen = neutral_recipe(network)
+    else:
+        chosen = load_recipe(recipe)
+    files = {"factory": network, "weights": weights, "masks": masks}
+    given = {field: str(value) for field, value in files.items() if value is not None}
+    chosen = with_values(chosen, "network", **given)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
+    for text in settings or ():
+        chosen = with_setting(chosen, text)
     return chosen
 
 
@@ -230,6 +260,8 @@ def _print_pruned(out: Path) -> None:
         lines.append("ranks: " + ", ".join(f"{name} {rank}" for name, rank in found["ranks"].items()))
     for line in lines:
         output.print(line, markup=False)
+    if weights["kept"] == weights["dense"]:
+        note("nothing was pruned: say what layers keep ([prune.keep]), or what to reach (--target tiles=4x)")
 
 
 def _print_summary(summary: Summary) -> None:

@@ -25,7 +25,7 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
     rows, cols = conductance_map.array_shape
     images = found["train"]["test_images"]
     loaded, trained = (
-        f"weights of {recipe.network.weights}, as they are",
+        f"weights of {recipe.network.trained}, as they are",
         f"{recipe.train.epochs} epochs of training",
     )
     retrained = f"{prune.retrain_epochs} epochs of masked retraining"
@@ -54,7 +54,7 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "levels": card.levels,
         "logit_images": found["map"]["images"],
         "observed": min(images, OBSERVED_IMAGES),
-        "origin": loaded if recipe.network.weights else trained,
+        "origin": loaded if recipe.network.trained else trained,
         "pruning": pruned if prune.keep else "the recipe prunes nothing",
         "quantize_epochs": recipe.quantize.epochs,
         "read_voltage": f"{card.read_voltage.value:g}",

@@ -15,7 +15,7 @@ from device_models.wire_table import wire_resistance
 from hwloop.cost import vectors_per_image
 from hwloop.datasets import Dataset, load_dataset
 from hwloop.mapping import largest_code
-from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights
+from hwloop.networks import NetworkError, apply_masks, build_network, crossbar_layers, load_weights
 from hwloop.pruning import check_target
 from hwloop.recipe import ON_ANY_CHIP, HardwareChoice, Recipe, RecipeError
 
@@ -65,6 +65,8 @@ class Inputs:
         net = build_network(self.recipe.network.factory, self.recipe.seed)
         if self.recipe.network.weights:
             load_weights(net, self.recipe.network.weights)
+        if self.recipe.network.masks:
+            apply_masks(net, self.recipe.network.masks)
         return net.eval()
 
 

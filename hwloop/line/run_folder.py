@@ -132,7 +132,7 @@ class RunFolder:
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """Everything that results depend on: the recipe, the code, and the files that the recipe names."""
-    files = [recipe.network.weights] if recipe.network.weights else []
+    files = [name for name in (recipe.network.weights, recipe.network.masks) if name]
     files += [recipe.hardware.card] if recipe.hardware.card.endswith(".toml") else []
     network = onnx_file(recipe.network.factory)
     files += [network] if network else []

@@ -92,10 +92,10 @@ class Run:
 
 
 def train(run: Run) -> Result:
-    """Train the dense network; weights that the recipe names are taken as they are."""
+    """Train the dense network; weights that the recipe names, or an ONNX file has, are taken as they are."""
     net, choice = run.inputs.network(), run.recipe.train
     records: list[EpochRecord] = []
-    if not run.recipe.network.weights:
+    if not run.recipe.network.trained:
         records = fit(
             net,
             run.inputs.dataset,
@@ -131,7 +131,7 @@ def prune(run: Run) -> Result:
         progress=run.progress.update,
     )
     save_weights(pruned.net, run.path("prune", "weights.safetensors"))
-    _save_tensors(pruned.masks, run.path("prune", "masks.safetensors"))
+    _save_tensors(pruned.masks, run.path("prune", "masks.safetensors"), {"form": "gemm"})
     return {
         "accuracy": run.accuracy(pruned.net),
         "ranks": pruned.ranks,
@@ -334,9 +334,11 @@ def _rows(records: list[EpochRecord]) -> list[dict[str, Any]]:
     return [asdict(record) for record in records]
 
 
-def _save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def _save_tensors(
+    tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
     contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(path, safetensors.torch.save(contiguous))
+    write_atomically(path, safetensors.torch.save(contiguous, metadata))
 
 
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from .layers import from_matrix as from_matrix
 from .layers import record_inputs as record_inputs
 from .layers import to_matrix as to_matrix
 from .layers import windows as windows
+from .masks import apply_masks as apply_masks
 from .onnx_network import load_onnx as load_onnx
 from .weights import digest as digest
 from .weights import load_weights as load_weights

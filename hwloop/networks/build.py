@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from device_models.random import stream_key
+from hwloop.factories import call_factory
 
 from .factors import factor_layers
 from .layers import NetworkError
@@ -73,28 +72,12 @@ def with_ranks(spec: str, ranks: Mapping[str, int]) -> str:
 
 def _from_factory(spec: str, module_name: str, factory_name: str, seed: int) -> nn.Module:
     """Return what a factory makes, its initial weights fixed by the seed."""
-    factory = _factory(spec, module_name, factory_name)
     with torch.random.fork_rng():
         torch.manual_seed(stream_key(seed, "network", f"{module_name}:{factory_name}") % 2**63)
-        net = factory()
+        try:
+            net = call_factory(module_name, factory_name)
+        except ValueError as error:
+            raise NetworkError(f"network {spec!r}: {error}") from error
     if not isinstance(net, nn.Module):
         raise NetworkError(f"network {spec!r}: gives {type(net).__name__}, not a torch.nn.Module")
     return net
-
-
-def _factory(spec: str, module_name: str, factory_name: str) -> Callable[[], object]:
-    """Return a callable that needs no arguments."""
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise NetworkError(
-            f"network {spec!r}: module {module_name!r} cannot be imported ({error})"
-        ) from error
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        raise NetworkError(f"network {spec!r}: {module_name!r} has no factory {factory_name!r}")
-    try:
-        inspect.signature(factory).bind()
-    except TypeError as error:
-        raise NetworkError(f"network {spec!r}: the factory must need no arguments ({error})") from error
-    return factory

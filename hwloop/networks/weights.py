@@ -16,6 +16,8 @@ from device_models.files import open_regular, write_atomically
 from .layers import NetworkError
 
 MAX_BYTES = 1 << 40
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool)
 
@@ -45,6 +47,7 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
         NetworkError: if the file cannot be read, is damaged or holds the weights of another network; ``net``
             is then as it was before.
     """
+    refuse_pickle(path)
     state = net.state_dict()
     try:
         open_regular(path, MAX_BYTES).close()
@@ -69,6 +72,25 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
     if stated is not None and stated != digest(weights):
         raise NetworkError(f"{path}: its checksum differs: the weights were changed; write the file again")
     net.load_state_dict(weights)
+
+
+def refuse_pickle(path: str | Path) -> None:
+    """Raise NetworkError if a file is what ``torch.save`` writes: reading a pickle runs what is in it."""
+    path = Path(path)
+    try:
+        with open_regular(path, MAX_BYTES) as file:
+            start = file.read(9)
+    except OSError:
+        return  # whoever reads it says why it cannot
+    if start[8:] == b"{":
+        return  # safetensors, whatever it is called
+    zipped = start.startswith(b"PK\x03\x04") and path.suffix != ".npz"
+    if path.suffix in _PICKLES or zipped or start[:2] in _PROTOCOLS:
+        raise NetworkError(
+            f"{path}: is a pickle, and reading one runs what is in it; load it yourself if you trust it, and "
+            "save it by safetensors.torch.save_file(net.state_dict(), "
+            f"{path.with_suffix('.safetensors').name!r})"
+        )
 
 
 def _check_shapes(

@@ -1,0 +1,50 @@
+"""What the user names as ``package.module:factory``, found where ``python -m`` finds it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def working_directory_first() -> Iterator[None]:
+    """Find modules in the working directory first, and last from then on.
+
+    A module that the user names wins over an installed one of the same name. What hwloop and others import
+    later does not change by what else lies in that folder, but what the user's code imports later is found.
+    """
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def call_factory(module_name: str, name: str) -> Any:
+    """Import a module, that is, run its code, and return what a callable of it gives without arguments.
+
+    Raises:
+        ValueError: if there is no such module or callable, or it needs arguments. What its code raises is
+            its own.
+    """
+    with working_directory_first():
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(f"module {module_name!r} cannot be imported ({error})") from error
+        factory: Callable[[], Any] | None = getattr(module, name, None)
+        if not callable(factory):
+            raise ValueError(f"{module_name!r} has no factory {name!r}")  # noqa: TRY004 - a wrong name
+        try:
+            inspect.signature(factory).bind()
+        except TypeError as error:
+            raise ValueError(f"the factory must need no arguments ({error})") from error
+        return factory()
