@@ -20,6 +20,7 @@ from hwloop.mapping import (
     largest_sums,
     resolution,
 )
+from hwloop.networks import Batch
 from hwloop.observe import adc_counts
 from hwloop.recipe import Readout
 from hwloop.training import accuracy
@@ -129,7 +130,7 @@ class Ranges:
         readout: Readout,
         *,
         seed: int,
-        images: torch.Tensor,
+        images: Batch,
     ) -> None:
         self._digit_bits, card = readout.bits_per_cycle, conductance_map.card
         bipolar = readout.subtraction == "analog"

@@ -11,6 +11,7 @@ from hwloop.hardware import FastHardware, Hardware, network_from_map, on_hardwar
 from hwloop.hardware.ideal import weight_matrix
 from hwloop.hardware.wrapped import WrappedHardware
 from hwloop.mapping import ConductanceMap
+from hwloop.networks import Batch, feed
 
 
 class Tap(WrappedHardware):
@@ -33,7 +34,7 @@ class Tap(WrappedHardware):
 
 
 def layer_errors(
-    net: nn.Module, conductance_map: ConductanceMap, hardware: Hardware, x: torch.Tensor
+    net: nn.Module, conductance_map: ConductanceMap, hardware: Hardware, x: Batch
 ) -> dict[str, float]:
     """Return for each layer the RMS error of what ``hardware`` reads, relative to the RMS of exact products.
 
@@ -64,7 +65,7 @@ def layer_errors(
 
 
 def adc_counts(
-    net: nn.Module, conductance_map: ConductanceMap, hardware: FastHardware, x: torch.Tensor
+    net: nn.Module, conductance_map: ConductanceMap, hardware: FastHardware, x: Batch
 ) -> dict[str, torch.Tensor]:
     """Return for each layer how often its ADCs give each code while the network runs, without noise.
 
@@ -80,6 +81,6 @@ def adc_counts(
     return {name: counts[name] for name in conductance_map.layers}
 
 
-def _run(net: nn.Module, conductance_map: ConductanceMap, hardware: Hardware, x: torch.Tensor) -> None:
+def _run(net: nn.Module, conductance_map: ConductanceMap, hardware: Hardware, x: Batch) -> None:
     with torch.no_grad():
-        on_hardware(network_from_map(net, conductance_map), hardware).eval()(x)
+        feed(on_hardware(network_from_map(net, conductance_map), hardware).eval(), x)

@@ -6,7 +6,7 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -47,6 +47,9 @@ TargetText = Annotated[
         "tiles=8x, weights=20x, adc_bits=5 or accuracy=-0.5",
     ),
 ]
+
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -320,7 +323,7 @@ class Readout(_Section):
         return self.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
 
 
-class HardwareChoice(Readout):
+class HardwareConfig(Readout):
     """The arrays: device card, size, wires, and how they are read.
 
     Attributes:
@@ -344,7 +347,7 @@ class HardwareChoice(Readout):
     sense: float = Field(default=100.0, ge=0)
 
     @model_validator(mode="after")
-    def _known_wires(self) -> HardwareChoice:
+    def _known_wires(self) -> HardwareConfig:
         wire_resistance(self.node, self.cell)
         return self
 
@@ -430,7 +433,7 @@ class Recipe(_Section):
     train: Train = Train()
     prune: Prune = Prune()
     quantize: Quantize = Quantize()
-    hardware: HardwareChoice = HardwareChoice()
+    hardware: HardwareConfig = HardwareConfig()
     spice: Spice = Spice()
     retrain: Retrain = Retrain()
     evaluate: Evaluate = Evaluate()
@@ -462,7 +465,7 @@ def neutral_recipe(network: str) -> Recipe:
     Raises:
         RecipeError: if the network is not named as recipes name it.
     """
-    return _checked({"network": {"factory": network}}, "command line")
+    return checked(Recipe, {"network": {"factory": network}}, "command line")
 
 
 def with_values(recipe: Recipe, section: str, **values: object) -> Recipe:
@@ -473,7 +476,7 @@ def with_values(recipe: Recipe, section: str, **values: object) -> Recipe:
     """
     data = recipe.model_dump()
     data[section] |= values
-    return _checked(data, "command line")
+    return checked(Recipe, data, "command line")
 
 
 def with_setting(recipe: Recipe, text: str) -> Recipe:
@@ -497,7 +500,7 @@ def with_setting(recipe: Recipe, text: str) -> Recipe:
         if not isinstance(place, dict):
             raise RecipeError(f"--set {text}: the recipe has no section {section!r}")
     place[field] = read_value(value.strip())
-    return _checked(data, f"--set {text}")
+    return checked(Recipe, data, f"--set {text}")
 
 
 def read_value(text: str) -> Any:
@@ -510,8 +513,13 @@ def read_value(text: str) -> Any:
         return text
 
 
-def _checked(data: dict[str, Any], source: str) -> Recipe:
+def checked(kind: type[Section], data: dict[str, Any], source: str) -> Section:
+    """Return a recipe, or a section of one, of data.
+
+    Raises:
+        RecipeError: naming the source and the field, if it is none.
+    """
     try:
-        return parse_card(Recipe, data, source)
+        return parse_card(kind, data, source)
     except CardError as error:
         raise RecipeError(str(error)) from error

@@ -93,6 +93,7 @@ def simulate(
             {
                 "maps": str(maps),
                 "hardware": made[-1].identity,
+                "data": choice.data.name,
                 "images": len(x),
                 "accuracy": accuracies,
                 "layer_errors": errors,
@@ -100,7 +101,7 @@ def simulate(
         )
         return
     shown = ", ".join(f"{100 * value:.2f} %" for value in accuracies)
-    output.print(f"accuracy on {len(x)} images: {shown}", markup=False)
+    output.print(f"accuracy on {len(x)} images of {choice.data.name}: {shown}", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     table.add_column("layer", overflow="fold")
     table.add_column("RMS error of a read, relative", justify="right")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import glob
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -10,7 +12,16 @@ from torch import nn
 from hwloop.hardware.ideal import weight_matrix
 from hwloop.hardware.protocol import Hardware
 from hwloop.mapping import ConductanceMap
-from hwloop.networks import CrossbarLayer, crossbar_layers, from_matrix, record_inputs, windows
+from hwloop.networks import (
+    Batch,
+    CrossbarLayer,
+    batches,
+    crossbar_layers,
+    feed,
+    from_matrix,
+    keep_digital,
+    windows,
+)
 
 _WINDOWS = 1 << 21  # inputs of a convolution that are laid out at a time: 8 MiB
 
@@ -95,10 +106,18 @@ def on_hardware(net: nn.Module, hardware: Hardware, images_at_once: int | None =
 def network_from_map(net: nn.Module, conductance_map: ConductanceMap) -> nn.Module:
     """Return a copy of ``net`` with the quantized weights and the digital parameters of a map.
 
+    Layers that the map has no arrays for, but digital weights, stay digital in the copy.
+
     Raises:
         ValueError: if the map is of another network; the message names the layer or parameter.
     """
     copied = copy.deepcopy(net)
+    kept = [
+        name
+        for name in crossbar_layers(copied).keys() - conductance_map.layers.keys()
+        if f"{name}.weight" in conductance_map.digital
+    ]
+    keep_digital(copied, map(glob.escape, kept))
     layers = crossbar_layers(copied)
     state = copied.state_dict()
     digital = state.keys() - {f"{name}.weight" for name in layers}
@@ -116,7 +135,7 @@ def network_from_map(net: nn.Module, conductance_map: ConductanceMap) -> nn.Modu
     return copied
 
 
-def calibrate_inputs(net: nn.Module, x: torch.Tensor) -> dict[str, tuple[float, bool]]:
+def calibrate_inputs(net: nn.Module, x: Batch | Iterable[Batch]) -> dict[str, tuple[float, bool]]:
     """Choose the input range of every crossbar layer from images.
 
     The scale is the largest magnitude that reaches the layer, so no input of these images saturates the DAC.
@@ -125,7 +144,7 @@ def calibrate_inputs(net: nn.Module, x: torch.Tensor) -> dict[str, tuple[float, 
 
     Args:
         net: network that computes the activations, with the weights that will be mapped.
-        x: training images, ``[n, ...]``.
+        x: training images, ``[n, ...]``, or other batches (:func:`hwloop.networks.batches`).
 
     Returns:
         For each layer the activation that the DAC's full-scale code stands for, and whether any activation
@@ -134,15 +153,38 @@ def calibrate_inputs(net: nn.Module, x: torch.Tensor) -> dict[str, tuple[float, 
     Raises:
         ValueError: if a layer is not reached, or sees values that are not finite.
     """
-    seen = record_inputs(net, x)
+    layers = crossbar_layers(net)
+    largest = {name: torch.tensor(-1.0) for name in layers}
+    negative = dict.fromkeys(layers, False)
+
+    def look(name: str, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].numel():
+            low, high = torch.aminmax(inputs[0].detach().float().cpu())
+            largest[name] = torch.maximum(largest[name], torch.maximum(-low, high))
+            negative[name] |= bool(low < 0)
+
+    handles = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: look(name, inputs))
+        for name, layer in layers.items()
+    ]
+    training = net.training
+    try:
+        net.eval()
+        with torch.no_grad():
+            for batch in batches(net, x):
+                feed(net, batch)
+    finally:
+        net.train(training)
+        for handle in handles:
+            handle.remove()
     scales: dict[str, tuple[float, bool]] = {}
-    for name in crossbar_layers(net):
-        if name not in seen:
+    for name in layers:
+        most = float(largest[name])
+        if most == -1:
             raise ValueError(f"layer {name}: no input reaches it, so its input range is not known")
-        largest = float(seen[name].abs().max())
-        if not 0 <= largest < float("inf"):
+        if not most < float("inf"):
             raise ValueError(f"layer {name}: activations are not finite")
-        scales[name] = (largest or 1.0, bool((seen[name] < 0).any()))
+        scales[name] = (most or 1.0, negative[name])
     return scales
 
 

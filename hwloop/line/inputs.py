@@ -9,15 +9,16 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from device_models.card import DeviceCard, load_card
+from device_models.card import DeviceCard
 from device_models.crossbar import Wires
-from device_models.wire_table import wire_resistance
 from hwloop.cost import vectors_per_image
 from hwloop.datasets import Dataset, load_dataset
+from hwloop.hardware import card_of
+from hwloop.hardware import make_wires as make_wires
 from hwloop.mapping import largest_code
-from hwloop.networks import NetworkError, apply_masks, build_network, crossbar_layers, load_weights
+from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights, prune_by_masks
 from hwloop.pruning import check_target
-from hwloop.recipe import ON_ANY_CHIP, HardwareChoice, Recipe, RecipeError
+from hwloop.recipe import ON_ANY_CHIP, Recipe, RecipeError
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Inputs:
         if self.recipe.network.weights:
             load_weights(net, self.recipe.network.weights)
         if self.recipe.network.masks:
-            apply_masks(net, self.recipe.network.masks)
+            prune_by_masks(net, self.recipe.network.masks)
         return net.eval()
 
 
@@ -76,7 +77,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     Raises:
         ValueError: a subclass that names the file, layer or field.
     """
-    card = _card(recipe.hardware)
+    card = card_of(recipe.hardware)
     dataset = load_images(recipe, recipe.evaluate.images)
     inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware))
     if (strategy := recipe.retrain.strategy) not in ON_ANY_CHIP:
@@ -117,27 +118,6 @@ def load_images(recipe: Recipe, test_images: int) -> Dataset:
         test_images=test_images,
         image_size=data.image_size,
     )
-
-
-def _card(choice: HardwareChoice) -> DeviceCard:
-    """Return the device card of a choice of hardware, after checking that its cells hold weights."""
-    card = load_card(choice.card)
-    if choice.cell_levels is not None:
-        try:
-            card = card.with_levels(choice.cell_levels)
-        except ValueError as error:
-            raise RecipeError(f"hardware.cell_levels: {error}") from error
-    try:
-        largest_code(choice.encoding, card.levels, choice.slices)
-    except ValueError as error:
-        raise RecipeError(f"hardware.slices: {error}") from error
-    return card
-
-
-def make_wires(choice: HardwareChoice) -> Wires:
-    """Return the wire figures of arrays of a choice of hardware."""
-    segments = wire_resistance(choice.node, choice.cell) if choice.wire is None else (choice.wire,) * 2
-    return Wires(*segments, driver=choice.driver, sense=choice.sense)
 
 
 def _check_layers(field: str, named: Iterable[str], layers: Collection[str]) -> None:

@@ -12,13 +12,13 @@ from hwloop.cost import crossbar_area, routing_area
 from hwloop.mapping import tile_count
 from hwloop.networks import crossbar_layers, to_matrix
 from hwloop.pruning import Masks, full_masks
-from hwloop.recipe import HardwareChoice
+from hwloop.recipe import HardwareConfig
 
 ARRAYS = ((32, 32), (64, 64), (128, 64), (128, 128))
 """Sizes of arrays that tiles are counted for, beside the recipe's."""
 
 
-def sizes(net: nn.Module, masks: Masks, hardware: HardwareChoice) -> dict[str, Any]:
+def sizes(net: nn.Module, masks: Masks, hardware: HardwareConfig) -> dict[str, Any]:
     """Return counts before and after pruning.
 
     Args:

@@ -3,6 +3,10 @@
 from .build import build_network as build_network
 from .build import onnx_file as onnx_file
 from .build import with_ranks as with_ranks
+from .calling import Batch as Batch
+from .calling import batches as batches
+from .calling import feed as feed
+from .calling import first_of as first_of
 from .factors import factor_layers as factor_layers
 from .layers import DIGITAL_LAYERS as DIGITAL_LAYERS
 from .layers import CrossbarLayer as CrossbarLayer
@@ -11,10 +15,12 @@ from .layers import batch_norms as batch_norms
 from .layers import bias_of as bias_of
 from .layers import crossbar_layers as crossbar_layers
 from .layers import from_matrix as from_matrix
+from .layers import is_kept_digital as is_kept_digital
+from .layers import keep_digital as keep_digital
 from .layers import record_inputs as record_inputs
 from .layers import to_matrix as to_matrix
 from .layers import windows as windows
-from .masks import apply_masks as apply_masks
+from .masks import prune_by_masks as prune_by_masks
 from .onnx_network import load_onnx as load_onnx
 from .weights import digest as digest
 from .weights import load_weights as load_weights

@@ -7,11 +7,19 @@ position ``y, x``, the order of :func:`torch.nn.functional.unfold`. Grouped conv
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .calling import feed
+
 CrossbarLayer = nn.Linear | nn.Conv2d
+
+_KEPT = "_hwloop_kept_digital"
 
 # Layers with parameters that work on one value, or one channel, at a time: digital logic does them.
 DIGITAL_LAYERS = (
@@ -37,12 +45,16 @@ def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
 def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
     """Return the layers that go onto crossbars, by dotted name, in the order in which they are defined.
 
+    Layers that :func:`keep_digital` has marked are not among them.
+
     Raises:
         NetworkError: naming every layer that has weights of a kind that no station knows.
     """
     layers: dict[str, CrossbarLayer] = {}
     faults: list[str] = []
     for name, module in net.named_modules():
+        if is_kept_digital(module):
+            continue
         # A subclass may compute something else with its weights, so the class itself must match.
         if type(module) is nn.Linear or type(module) is nn.Conv2d:
             layers[name] = module
@@ -64,6 +76,34 @@ def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
                 f"{other} and {name} share one weight; crossbar layers must each have their own"
             )
     return layers
+
+
+def keep_digital(net: nn.Module, patterns: Iterable[str]) -> None:
+    """Mark layers of ``net``, and of copies of it, that stay digital although arrays could hold them.
+
+    Args:
+        net: the network.
+        patterns: names of layers, or of modules with all that is in them; ``*`` and ``?`` as in file names.
+
+    Raises:
+        NetworkError: if a pattern matches nothing.
+    """
+    modules = dict(net.named_modules())
+    for pattern in patterns:
+        found = [name for name in modules if name and fnmatchcase(name, pattern)]
+        if not found:
+            names = ", ".join(name for name in crossbar_layers(net))
+            raise NetworkError(
+                f"digital: {pattern!r} matches nothing in the network; layers on arrays are {names}"
+            )
+        for name in found:
+            for module in modules[name].modules():
+                setattr(module, _KEPT, True)
+
+
+def is_kept_digital(module: nn.Module) -> bool:
+    """Whether :func:`keep_digital` has marked a module."""
+    return hasattr(module, _KEPT)
 
 
 def to_matrix(layer: CrossbarLayer, weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -99,7 +139,7 @@ def from_matrix(layer: CrossbarLayer, matrix: torch.Tensor) -> torch.Tensor:
     return torch.cat(blocks).reshape(layer.weight.shape)
 
 
-def record_inputs(net: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def record_inputs(net: nn.Module, x: Any) -> dict[str, torch.Tensor]:
     """Run ``net`` on ``x`` and return what reaches each crossbar layer, by name.
 
     A layer that runs more than once gets its inputs joined along the batch; one that never runs is absent.
@@ -118,7 +158,7 @@ def record_inputs(net: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     try:
         net.eval()
         with torch.no_grad():
-            net(x)
+            feed(net, x)
     finally:
         net.train(training)
         for handle in handles:

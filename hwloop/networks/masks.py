@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ from .weights import MAX_BYTES, refuse_pickle
 _ENDINGS = (".weight_mask", ".weight", ".mask")
 
 
-def apply_masks(net: nn.Module, path: str | Path) -> None:
-    """Set the weights of ``net`` to zero that a file of masks prunes.
+def prune_by_masks(net: nn.Module, masks: str | Path | Mapping[str, torch.Tensor]) -> None:
+    """Set the weights of ``net`` to zero that masks, or a file of them, prune.
 
-    The file has one array for each layer, called as the layer is, or as its weight or its mask of
+    They have one array for each layer, called as the layer is, or as its weight or its mask of
     ``torch.nn.utils.prune`` is (``fc1``, ``fc1.weight``, ``fc1.weight_mask``), in the shape of the weight;
     what is not zero is kept. Layers without one keep what they have. What hwloop itself pruned is in GEMM
     form, and says so.
@@ -32,7 +33,10 @@ def apply_masks(net: nn.Module, path: str | Path) -> None:
     """
     layers = crossbar_layers(net)
     found: dict[str, torch.Tensor] = {}
-    masks, gemm = _read(Path(path))
+    path, gemm = "masks", False
+    if isinstance(masks, str | Path):
+        path = str(masks)
+        masks, gemm = _read(Path(masks))
     for key, mask in masks.items():
         ending = next((end for end in _ENDINGS if key.endswith(end)), "")
         name = key if key in layers else key.removesuffix(ending)

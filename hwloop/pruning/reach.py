@@ -11,7 +11,7 @@ from torch import nn
 from hwloop.datasets import Dataset
 from hwloop.pruning.prune import Pruned, PruningError, prune
 from hwloop.pruning.targets import SMALLEST, Shares, Target, TargetError, at_level, most_per_column, search
-from hwloop.recipe import HardwareChoice, Keep, Prune
+from hwloop.recipe import HardwareConfig, Keep, Prune
 from hwloop.training.fit import accuracy
 
 BOUNDED = {"tinyadc": "per_column", "forms": "fragment"}
@@ -24,7 +24,7 @@ CLOSE = 0.85
 """A pruning that leaves this part of what a size allows is near enough."""
 
 
-def check_target(choice: Prune, hardware: HardwareChoice, levels: int, dataset: Dataset) -> Target | None:
+def check_target(choice: Prune, hardware: HardwareConfig, levels: int, dataset: Dataset) -> Target | None:
     """Return the target of a choice, if it has one.
 
     Raises:
@@ -45,7 +45,7 @@ def prune_to_target(
     dataset: Dataset,
     choice: Prune,
     *,
-    hardware: HardwareChoice,
+    hardware: HardwareConfig,
     levels: int,
     seed: int,
     checkpoint: Path | None = None,
@@ -175,7 +175,7 @@ def _to_accuracy(
     return best
 
 
-def _bounded(choice: Prune, target: Target, hardware: HardwareChoice, levels: int) -> Prune:
+def _bounded(choice: Prune, target: Target, hardware: HardwareConfig, levels: int) -> Prune:
     """Return the choice with as many weights on a bit line as ADCs of the target's bits hold."""
     option = BOUNDED.get(choice.method)
     if option is None:

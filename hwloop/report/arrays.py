@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwloop.mapping import ConductanceMap
-from hwloop.recipe import HardwareChoice, Readout
+from hwloop.recipe import HardwareConfig, Readout
 
 
 def arrays_of_a_tile(conductance_map: ConductanceMap, readout: Readout) -> str:
@@ -15,7 +15,7 @@ def arrays_of_a_tile(conductance_map: ConductanceMap, readout: Readout) -> str:
     return arrays if readout.most_copies == 1 else f"{arrays}, {readout.most_copies} times"
 
 
-def wires(choice: HardwareChoice) -> str:
+def wires(choice: HardwareConfig) -> str:
     """Return what the wires are, such as ``45nm wires at 1t1r pitch``."""
     if choice.wire is None:
         return f"{choice.node} wires at {choice.cell} pitch"

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from device_models.files import write_atomically
 from device_models.toml import to_toml
 from hwloop.mapping import ConductanceMap
-from hwloop.recipe import HardwareChoice
+from hwloop.recipe import HardwareConfig
 from hwloop.report import arrays, figures, tiles
 from hwloop.report.environment import page_environment
 from hwloop.report.explorer import share
@@ -50,7 +50,7 @@ def write_report(data: ReportData, path: Path) -> None:
 def render(data: ReportData) -> str:
     """Return the page as HTML."""
     summary, card = data.summary, data.conductance_map.card
-    hardware = HardwareChoice.model_validate(summary.recipe["hardware"])
+    hardware = HardwareConfig.model_validate(summary.recipe["hardware"])
     drawn = {
         "accuracy": figures.accuracy_figure(summary.accuracy),
         "voltage": figures.voltage_figure(data.voltage_loss, card.read_voltage.value),

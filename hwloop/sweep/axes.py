@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from device_models.card import CardError, parse_card
-from hwloop.recipe import HardwareChoice, Recipe, read_value
+from hwloop.recipe import HardwareConfig, Recipe, read_value
 
 HOLDING = ("card", "cell_levels", "encoding", "slices")
 """Choices of hardware that decide which weights its cells can hold."""
@@ -39,8 +39,8 @@ class Axis:
         if not equals or not values:
             raise SweepError(f"--set {text}: write FIELD=VALUE,VALUE,... or FIELD+FIELD=VALUE,VALUE,...")
         for field in fields:
-            if field not in HardwareChoice.model_fields:
-                known = ", ".join(HardwareChoice.model_fields)
+            if field not in HardwareConfig.model_fields:
+                known = ", ".join(HardwareConfig.model_fields)
                 raise SweepError(f"--set {text}: hardware has no field {field!r}; it has {known}")
         return cls(fields, tuple(read_value(value.strip()) for value in values.split(",")))
 
@@ -75,7 +75,7 @@ def designs(recipe: Recipe, axes: Sequence[Axis]) -> list[Design]:
         told = ", ".join(f"{field}={value}" for field, value in settings.items())
         try:
             hardware = parse_card(
-                HardwareChoice, {**recipe.hardware.model_dump(), **settings}, f"--set {told}"
+                HardwareConfig, {**recipe.hardware.model_dump(), **settings}, f"--set {told}"
             )
         except CardError as error:
             raise SweepError(str(error)) from error

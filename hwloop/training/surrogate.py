@@ -27,7 +27,16 @@ from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
 from hwloop.hardware.bit_serial import add_to_lines, neighbours
 from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, LevelSet, resolution
-from hwloop.networks import CrossbarLayer, bias_of, crossbar_layers, from_matrix, to_matrix, windows
+from hwloop.networks import (
+    Batch,
+    CrossbarLayer,
+    bias_of,
+    crossbar_layers,
+    feed,
+    from_matrix,
+    to_matrix,
+    windows,
+)
 from hwloop.recipe import Readout
 from hwloop.training.cell_table import cell_table, look_up
 
@@ -300,7 +309,7 @@ def surrogate_network(net: nn.Module, conductance_map: ConductanceMap, arrays: A
 
 
 @torch.no_grad()
-def gains(net: nn.Module, x: torch.Tensor, seed: int) -> dict[str, float]:
+def gains(net: nn.Module, x: Batch, seed: int) -> dict[str, float]:
     """Return by what factor the sums of each layer must grow to be nearest to those without arrays.
 
     Least squares, layer by layer, on inputs that reach a layer when those before it have grown already.
@@ -326,7 +335,7 @@ def gains(net: nn.Module, x: torch.Tensor, seed: int) -> dict[str, float]:
             torch.manual_seed(stream_key(seed, "gains") % 2**63)
             for layer in layers:
                 layer.refresh()
-            net.eval()(x)
+            feed(net.eval(), x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hwloop.line import load_inputs
-from hwloop.networks import NetworkError, apply_masks, crossbar_layers, load_weights, to_matrix
+from hwloop.networks import NetworkError, crossbar_layers, load_weights, prune_by_masks, to_matrix
 from hwloop.recipe import RecipeError, load_recipe, with_setting
 from tests.line.test_cli import failed_with_one_line, hwloop
 from tests.line.tiny import write_digits
@@ -116,7 +116,7 @@ def test_masks_say_which_weights_are_pruned(tmp_path: Path, ending: str, suffix:
     else:
         safetensors.torch.save_file({f"1{ending}": mask.to(torch.uint8)}, tmp_path / "m.safetensors")
     before = net[3].weight.detach().clone()
-    apply_masks(net, tmp_path / f"m.{suffix}")
+    prune_by_masks(net, tmp_path / f"m.{suffix}")
     assert torch.equal(net[1].weight != 0, mask)
     assert torch.equal(net[3].weight, before)
 
@@ -126,7 +126,7 @@ def test_masks_of_a_run_are_taken_in_their_own_form(tmp_path: Path) -> None:
 
     net, masks = _net(), {"1": torch.rand(64, 16) > 0.5, "3": torch.rand(16, 10) > 0.5}
     _save_tensors(masks, tmp_path / "masks.safetensors", {"form": "gemm"})
-    apply_masks(net, tmp_path / "masks.safetensors")
+    prune_by_masks(net, tmp_path / "masks.safetensors")
     for name, layer in crossbar_layers(net).items():
         assert torch.equal(to_matrix(layer) != 0, masks[name])
 
@@ -143,7 +143,7 @@ def test_masks_of_another_network_are_refused(
 ) -> None:
     np.savez(tmp_path / "m.npz", **{name: np.ones(shape)})
     with pytest.raises(NetworkError) as caught:
-        apply_masks(_net(), tmp_path / "m.npz")
+        prune_by_masks(_net(), tmp_path / "m.npz")
     assert said in str(caught.value)
 
 
@@ -156,7 +156,7 @@ def test_masks_need_weights(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.safetensors"])
 def test_a_pickle_is_called_one(tmp_path: Path, name: str, legacy: bool) -> None:
     torch.save(_net().state_dict(), tmp_path / name, _use_new_zipfile_serialization=not legacy)
-    for reads in (load_weights, apply_masks):
+    for reads in (load_weights, prune_by_masks):
         with pytest.raises(
             NetworkError, match=r"is a pickle.*save_file\(net\.state_dict\(\), 'w\.safetensors'\)"
         ):

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from device_models.toml import to_toml
 from hwloop.line import make_wires
 from hwloop.mapping import decode, read_map
-from hwloop.recipe import HardwareChoice, Recipe, load_recipe
+from hwloop.recipe import HardwareConfig, Recipe, load_recipe
 from hwloop.report import (
     AdcHistogram,
     Choice,
@@ -263,18 +263,18 @@ def test_powers_of_ten() -> None:
 
 
 def test_it_says_how_the_arrays_are_read(data: ReportData) -> None:
-    plain = HardwareChoice()
+    plain = HardwareConfig()
     assert arrays.wires(plain) == "45nm wires at 1t1r pitch"
     assert arrays.inputs(plain) == "8-bit inputs, bit by bit"
     assert arrays.converters(plain) == "one ADC for each array"
-    other = HardwareChoice(wire=2.5, dac_bits=6, bits_per_cycle=6, bit_lines_per_adc=8)
+    other = HardwareConfig(wire=2.5, dac_bits=6, bits_per_cycle=6, bit_lines_per_adc=8)
     assert arrays.wires(other) == "wires of 2.5 Ω a segment"
     assert arrays.inputs(other) == "6-bit inputs, whole in one cycle"
-    assert arrays.inputs(HardwareChoice(bits_per_cycle=2)) == "8-bit inputs, 2 bits in a cycle"
+    assert arrays.inputs(HardwareConfig(bits_per_cycle=2)) == "8-bit inputs, 2 bits in a cycle"
     assert arrays.converters(other) == "one ADC for 8 bit lines"
     pair = "two arrays, one for each polarity"
     for copies, said in ((1, pair), (3, f"{pair}, 3 times"), ({"fc1": 4}, f"{pair}, 4 times in fc1")):
-        assert arrays.arrays_of_a_tile(data.conductance_map, HardwareChoice(copies=copies)) == said
+        assert arrays.arrays_of_a_tile(data.conductance_map, HardwareConfig(copies=copies)) == said
     shown = render(data)
     for said in (arrays.wires(plain), arrays.inputs(plain), pair):
         assert said in shown

@@ -9,12 +9,12 @@ from hwloop.mapping.tiles import tile_lines
 from hwloop.networks import crossbar_layers, to_matrix
 from hwloop.pruning import METHODS, Target, TargetError, full_masks, prune_to_target
 from hwloop.pruning.targets import Shares, most_per_column
-from hwloop.recipe import HardwareChoice, Prune
+from hwloop.recipe import HardwareConfig, Prune
 from hwloop.training.fit import accuracy, fit, one_cycle
 from tests.line.small import digits, seeded_network
 
 DIGITS = digits()
-HARDWARE = HardwareChoice(rows=16, cols=8)
+HARDWARE = HardwareConfig(rows=16, cols=8)
 
 
 @pytest.fixture(scope="module")
