@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hwloop.on_arrays import MatrixOnArrays as MatrixOnArrays
     from hwloop.on_arrays import NetworkOnArrays as NetworkOnArrays
     from hwloop.on_arrays import convert as convert
     from hwloop.on_arrays import load as load
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "HardwareConfig": "hwloop.recipe",
+    "MatrixOnArrays": "hwloop.on_arrays",
     "NetworkOnArrays": "hwloop.on_arrays",
     "convert": "hwloop.on_arrays",
     "load": "hwloop.on_arrays",
 }
 
-__all__ = ["HardwareConfig", "NetworkOnArrays", "convert", "load"]
+__all__ = ["HardwareConfig", "MatrixOnArrays", "NetworkOnArrays", "convert", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,4 +2,5 @@
 
 from .conversion import convert as convert
 from .conversion import load as load
+from .matrix import MatrixOnArrays as MatrixOnArrays
 from .network import NetworkOnArrays as NetworkOnArrays
