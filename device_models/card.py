@@ -6,13 +6,22 @@ import difflib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from .effects import (
+    CellEffect,
     Curve,
     Drift,
     FlickerNoise,
@@ -26,6 +35,7 @@ from .effects import (
     Variation,
     WhiteNoise,
     WriteVerify,
+    described,
 )
 from .figures import Figure as Figure
 from .figures import FigureList as FigureList
@@ -94,6 +104,7 @@ class DeviceCard(BaseModel):
     iv: Curve | None = None
     pulse: PulseResponse | None = None
     limits: Limits | None = None
+    effects: Annotated[dict[str, SerializeAsAny[CellEffect]] | None, BeforeValidator(described)] = None
 
     @model_validator(mode="after")
     def _check(self) -> DeviceCard:
@@ -114,7 +125,7 @@ class DeviceCard(BaseModel):
                 raise ValueError("g_min needs version = 2")
             if self.programming_error is None:
                 raise ValueError("programming_error is missing (only version 2 may leave it out)")
-            for section in (*SECTIONS, "limits"):
+            for section in (*SECTIONS, "limits", "effects"):
                 if getattr(self, section) is not None:
                     raise ValueError(f"{section} needs version = 2")
         self._check_effects()
@@ -153,6 +164,13 @@ class DeviceCard(BaseModel):
                 drawn = value.drawn(stream(seed, "parameters", instance, name))
                 if drawn != value:
                     changed[name] = drawn
+        if self.effects is not None:
+            drawn_effects = {
+                name: effect.drawn(stream(seed, "parameters", instance, f"effect {name}"))
+                for name, effect in self.effects.items()
+            }
+            if drawn_effects != self.effects:
+                changed["effects"] = drawn_effects
         return self.model_copy(update=changed) if changed else self
 
     @property

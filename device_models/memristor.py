@@ -28,7 +28,9 @@ def program(
 
     First the figures of the card that are uncertain are drawn, once for the whole instance, then its devices.
     A formed cell (target above 0) goes through the effects of the card that disturb conductance, in this
-    order: programming error or write-verify, variation, drift or relaxation until ``elapsed``, stuck cells.
+    order: programming error or write-verify, variation, drift or relaxation until ``elapsed``, effects of
+        other
+    packages, stuck cells.
     It ends not below 0. A cell that is not formed conducts nothing. Every tile and every effect draws
     from a stream of its own, so the result does not depend on which tiles are programmed together, and
     an effect that is added to a card changes no draw of the others. A tile is an array of its own; all tiles
@@ -104,6 +106,8 @@ def program_cells(
             g = card.relaxation.after(g, elapsed, draws("drift"))
         elif error is None or not error.later:
             raise ValueError(f"card {card.name}: nothing in it says how a cell moves in time")
+    for name, effect in (card.effects or {}).items():
+        g = effect.disturb(g, elapsed, draws(f"effect {name}"))
     if card.stuck is not None:
         g = card.stuck.hold(g, draws("stuck"))
     return g

@@ -38,7 +38,7 @@ from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.progress import Progress
 from hwloop.pruning import full_masks
 from hwloop.quantization import quantize
-from hwloop.recipe import Readout, Recipe, Strategy
+from hwloop.recipe import Readout, Recipe
 from hwloop.training import accuracy, fit
 from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES, Outcome, Task, run_strategy
 
@@ -377,7 +377,7 @@ class _Rung:
 
     def _task(self, place: Path, tally: Tally, instance: int | str) -> Task:
         start, choice = self.start, self.recipe.retrain
-        strategy: Strategy = "hardware" if self.rung in UNTRAINED else self.rung  # type: ignore[assignment]
+        strategy = "hardware" if self.rung in UNTRAINED else self.rung
         return Task(
             net=start.net,
             conductance_map=self._below() if self.rung in ON_ONE_CHIP else self._begins.conductance_map,

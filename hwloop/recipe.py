@@ -162,30 +162,16 @@ class Wires(_Section):
     cols: float = Field(default=1.0, gt=0, le=1)
 
 
-MethodName = Literal[
-    "group-scissor",
-    "crossbar-aware",
-    "admm",
-    "tiny",
-    "admm-nn",
-    "tinyadc",
-    "forms",
-    "segprune",
-    "block",
-    "ternary",
-    "magnitude",
-    "l1-filter",
-    "random",
-    "hard-threshold",
-    "small",
-]
+PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""Name of a part of our own or of an installed package; what there is, is known where parts are used."""
 
 
 class Prune(_Section):
     """Pruning: a method drives each layer into what it keeps, and what is left learns again.
 
     Attributes:
-        method: of :data:`hwloop.pruning.METHODS`.
+        method: of :data:`hwloop.pruning.METHODS`, or of an installed package (docs/extending.md).
+        parameters: that the method of another package asks for.
         target: what to reach, from which shares of layers are searched that ``keep`` does not name:
             ``tiles=8x`` or ``weights=20x`` fewer, ``adc_bits=5`` at most, ``accuracy=-0.5`` points at most.
         trials: of the search.
@@ -214,7 +200,8 @@ class Prune(_Section):
         keep: what each layer keeps; a layer that is not named keeps all, unless there is a target.
     """
 
-    method: MethodName = "admm"
+    method: PartName = "admm"
+    parameters: dict[str, Any] = Field(default_factory=dict)
     target: TargetText | None = None
     trials: int = Field(default=24, ge=1, le=10000)
     rounds: int = Field(default=4, ge=1, le=1000)
@@ -375,16 +362,14 @@ class Spice(_Section):
 
 ON_ANY_CHIP = ("hardware", "batch-norm", "variation", "ir-drop")
 """Strategies whose result is a map for any chip."""
-Strategy = Literal[
-    "hardware", "scale", "batch-norm", "variation", "ir-drop", "chip-batch-norm", "chip", "hybrid", "remap"
-]
 
 
 class Retrain(_Section):
     """Retraining: how a network learns to live with its arrays.
 
     Attributes:
-        strategy: see :mod:`hwloop.training.strategies`.
+        strategy: see :mod:`hwloop.training.strategies`, or of an installed package.
+        parameters: that the strategy of another package asks for.
         epochs: passes over the images; with ``chip``, after each programming.
         images: training images of a pass, drawn once; None = all.
         distill: share of the loss that follows a teacher's outputs, the dense digital network's; 0 = labels.
@@ -395,7 +380,8 @@ class Retrain(_Section):
         calibration_instances: device instances that ``scale`` and ``batch-norm`` average over.
     """
 
-    strategy: Strategy = "hardware"
+    strategy: PartName = "hardware"
+    parameters: dict[str, Any] = Field(default_factory=dict)
     epochs: int = Field(default=2, ge=0, le=1000)
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
     batch: int = Field(default=128, ge=1, le=65536)

@@ -14,6 +14,8 @@ from .dac import Dac as Dac
 from .dac import bit_planes as bit_planes
 from .dac import dac_codes as dac_codes
 from .dac import slices as slices
+from .description import ADCS as ADCS
+from .description import AdcDescription as AdcDescription
 from .description import AdcModel as AdcModel
 from .description import FlashAdc as FlashAdc
 from .description import MeasuredAdc as MeasuredAdc

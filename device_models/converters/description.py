@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from device_models.parts import Parts
 
 from . import builders
 from .bank import MAX_OFFSET_LSB
@@ -120,7 +130,61 @@ class MeasuredAdc(_Description):
         return transfer
 
 
+class AdcDescription(_Description):
+    """An ADC of another package: a subclass says its ``kind``, its figures, and how a bank of it is built."""
+
+    kind: str
+
+    def build(self, bits: int, adcs: int, seed: int, *names: str | int) -> Transfer:
+        """Return the bank that is drawn from the stream of ``names`` (:func:`device_models.stream`).
+
+        Args:
+            bits: resolution.
+            adcs: how many there are in the bank.
+            seed: seed of the run.
+            names: of the bank's stream.
+        """
+        raise NotImplementedError
+
+
+def _fits(part: object) -> str:
+    own = isinstance(part, type) and issubclass(part, _Description) and "kind" in part.model_fields
+    return "" if own else "is no subclass of device_models.converters.AdcDescription"
+
+
+ADCS: Parts[Any] = Parts("hwloop.adcs", "kind of ADC", __name__, _fits)
+"""What an ADC can be, by its ``kind``."""
+
+_OURS = {
+    model.model_fields["kind"].default: model
+    for model in (UniformAdc, SarAdc, FlashAdc, RampAdc, MeasuredAdc)
+}
+for _kind, _model in _OURS.items():
+    ADCS.add(_kind)(_model)
+
+
+def _described(value: Any, ours: ValidatorFunctionWrapHandler) -> Any:
+    """Validate what says it is an ADC of another package by that package's model."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if isinstance(value, AdcDescription):
+        return value
+    if not isinstance(kind, str) or kind in _OURS:
+        return ours(value)
+    try:
+        return ADCS[kind].model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in (kind, *first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}") from error
+
+
 AdcModel = Annotated[
-    UniformAdc | SarAdc | FlashAdc | RampAdc | MeasuredAdc,
-    Field(discriminator="kind", description="what the ADCs of a bank are, by the circuit they are made of"),
+    SerializeAsAny[
+        Annotated[
+            UniformAdc | SarAdc | FlashAdc | RampAdc | MeasuredAdc,
+            Field(discriminator="kind"),
+        ]
+    ],
+    WrapValidator(_described),
+    Field(description="what the ADCs of a bank are, by the circuit they are made of"),
 ]

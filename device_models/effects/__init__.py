@@ -1,8 +1,11 @@
 """What programming, time and reading do to a cell: one small part for each effect."""
 
+from .base import EFFECTS as EFFECTS
 from .base import Array as Array
+from .base import CellEffect as CellEffect
 from .base import Effect as Effect
 from .base import RangeError as RangeError
+from .base import described as described
 from .drift import Drift as Drift
 from .drift import Relaxation as Relaxation
 from .drift import Retention as Retention

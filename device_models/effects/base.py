@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from device_models.figures import Figure, FigureList, Kelvin, SiemensList
+from device_models.parts import Parts
 
 Array = NDArray[np.float64]
 
@@ -69,6 +70,53 @@ class Effect(BaseModel):
             elif isinstance(value, tuple) and value and isinstance(value[0], Effect):
                 changed[name] = tuple(part.drawn(rng) for part in value)
         return self.model_copy(update=changed)
+
+
+class CellEffect(Effect):
+    """An effect of another package on the conductance that a cell is left with.
+
+    A subclass has the figures as fields, and says what they do. Cards have it as ``[effects.NAME]``, under
+    the name of its entry point (``hwloop.effects``).
+    """
+
+    disturbs: ClassVar[Literal["conductance", "current"]] = "conductance"
+
+    def disturb(self, g: Array, elapsed: float | None, rng: np.random.Generator) -> Array:
+        """Return the conductances (S) of cells that would otherwise end up with ``g``.
+
+        Args:
+            g: siemens, ``[..., rows, cols]`` of arrays, 0 for absent cells, which must stay so.
+            elapsed: seconds since programming at the card's temperature; None is right after it.
+            rng: draws of this effect in these arrays.
+        """
+        raise NotImplementedError
+
+
+def _fits(part: object) -> str:
+    own = isinstance(part, type) and issubclass(part, CellEffect)
+    return "" if own else "is no subclass of device_models.effects.CellEffect"
+
+
+EFFECTS: Parts[type[CellEffect]] = Parts("hwloop.effects", "device effect", __name__, _fits)
+"""Effects beyond the sections of a card, by name."""
+
+
+def described(effects: Any) -> Any:
+    """Validate the effects of a card that other packages know, each by its own model."""
+    if not isinstance(effects, dict):
+        return effects
+    return {name: _described(name, value) for name, value in effects.items()}
+
+
+def _described(name: str, value: Any) -> Any:
+    if isinstance(value, Effect):
+        return value
+    try:
+        return EFFECTS[name].model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in (name, *first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}") from error
 
 
 def polynomial(coefficients: FigureList, x: Array) -> Array:

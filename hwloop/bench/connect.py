@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from device_models.parts import PartError
 from hwloop.recipe import Readout
 
 from .drivers import DRIVERS, TileBoard
@@ -26,7 +27,7 @@ def connect(
     Args:
         address: of the instrument.
         readout: as :class:`BenchHardware`.
-        driver: name of one of hwloop's own drivers.
+        driver: name of a driver, hwloop's own or an installed package's.
         timeout: seconds that the instrument may be silent.
         attempts: how often a message is sent before giving up.
         progress: as :class:`BenchHardware`.
@@ -34,7 +35,9 @@ def connect(
     Raises:
         BenchError: if there is no such driver, PyVISA is missing, or the instrument does not answer.
     """
-    if driver not in DRIVERS:
-        raise BenchError(f"no driver {driver!r}; there are {', '.join(DRIVERS)}")
+    try:
+        make = DRIVERS[driver]
+    except PartError as error:
+        raise BenchError(str(error)) from error
     link = Link(address, timeout=timeout, attempts=attempts)
-    return BenchHardware(DRIVERS[driver](link), readout, address=address, progress=progress)
+    return BenchHardware(make(link), readout, address=address, progress=progress)

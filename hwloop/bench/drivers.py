@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from device_models.card import DeviceCard
+from device_models.parts import Parts
 from hwloop.hardware import Capabilities
 
 from .errors import BenchError
@@ -269,5 +271,13 @@ class SwitchMatrixSmu(_Instrument):
         return currents / self._volts
 
 
-DRIVERS = {TileBoard.name: TileBoard, SwitchMatrixSmu.name: SwitchMatrixSmu}
-"""The drivers that come with hwloop, by name."""
+DRIVERS: Parts[Callable[[Link], Driver]] = Parts(
+    "hwloop.drivers",
+    "driver",
+    __name__,
+    lambda part: "" if callable(part) else f"is {type(part).__name__}, not a class that takes a Link",
+)
+"""Every driver by its name on the command line."""
+
+DRIVERS.add(TileBoard.name)(TileBoard)
+DRIVERS.add(SwitchMatrixSmu.name)(SwitchMatrixSmu)

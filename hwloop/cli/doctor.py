@@ -35,6 +35,7 @@ def examine() -> list[Finding]:
         _package("distributed", "sweeps, on this machine or on a cluster", name="Dask"),
         _package("PyVISA-py", "instruments at a bench", "pip install 'hwloop[bench]'"),
         _package("dask-jobqueue", "sweeps on SLURM, LSF, SGE or PBS", "pip install 'hwloop[cluster]'"),
+        *_parts(),
     ]
 
 
@@ -59,6 +60,21 @@ def _package(package: str, needed_for: str, fix: str = "", name: str = "") -> Fi
     except importlib.metadata.PackageNotFoundError:
         return Finding(name or package, False, "", needed_for, fix or f"pip install {package}")
     return Finding(name or package, True, version, needed_for, "")
+
+
+def _parts() -> list[Finding]:
+    """Return what other packages offer, each part imported."""
+    from device_models.converters import ADCS
+    from device_models.effects import EFFECTS
+    from hwloop.bench import DRIVERS
+    from hwloop.pruning import METHODS
+    from hwloop.training.strategies import STRATEGIES
+
+    offers = [offer for parts in (METHODS, EFFECTS, ADCS, DRIVERS, STRATEGIES) for offer in parts.offers()]
+    return [
+        Finding(f"{offer.group} {offer.name}", not offer.fault, offer.source, "what names it", offer.fault)
+        for offer in offers
+    ]
 
 
 def _cuda() -> Finding:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
 
 from device_models.card import DeviceCard
 from device_models.crossbar import Wires
+from device_models.parts import PartError, Parts, part_parameters
 from hwloop.cost import vectors_per_image
 from hwloop.datasets import Dataset, load_dataset
 from hwloop.hardware import card_of
 from hwloop.hardware import make_wires as make_wires
 from hwloop.mapping import largest_code
 from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights, prune_by_masks
-from hwloop.pruning import check_target
+from hwloop.pruning import METHODS, check_target
 from hwloop.recipe import ON_ANY_CHIP, Recipe, RecipeError
+from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ def load_inputs(recipe: Recipe) -> Inputs:
     card = card_of(recipe.hardware)
     dataset = load_images(recipe, recipe.evaluate.images)
     inputs = Inputs(recipe, dataset, card, make_wires(recipe.hardware))
-    if (strategy := recipe.retrain.strategy) not in ON_ANY_CHIP:
+    check_part("prune.method", METHODS, recipe.prune.method, recipe.prune.parameters)
+    check_part("retrain.strategy", STRATEGIES, recipe.retrain.strategy, recipe.retrain.parameters)
+    if (strategy := recipe.retrain.strategy) in (*ON_ONE_CHIP, "scale"):
         raise RecipeError(
             f"retrain.strategy: the line evaluates on fresh devices, which {strategy!r} is not for; "
             f"use one of {', '.join(ON_ANY_CHIP)}, or hwloop ladder"
@@ -118,6 +123,14 @@ def load_images(recipe: Recipe, test_images: int) -> Dataset:
         test_images=test_images,
         image_size=data.image_size,
     )
+
+
+def check_part(field: str, parts: Parts[Any], name: str, parameters: Mapping[str, Any]) -> None:
+    """Raise RecipeError unless there is a part of this name that takes these parameters."""
+    try:
+        part_parameters(parts[name], parameters)
+    except PartError as error:
+        raise RecipeError(f"{field}: {error}") from error
 
 
 def _check_layers(field: str, named: Iterable[str], layers: Collection[str]) -> None:

@@ -28,6 +28,7 @@ from .masks import keep_signs as keep_signs
 from .masks import without_unused_paths as without_unused_paths
 from .methods import METHODS as METHODS
 from .methods import Method as Method
+from .methods import Shape as Shape
 from .prune import Pruned as Pruned
 from .prune import PruningError as PruningError
 from .prune import prune as prune

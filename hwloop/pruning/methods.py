@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import BaseModel
 from torch import nn
 
+from device_models.parts import Parts
 from hwloop.networks import CrossbarLayer, crossbar_layers, to_matrix
 from hwloop.pruning.constraints import Above, ConstraintSet, Intersection, OneSign, SegmentShapes
 from hwloop.pruning.groups import (
@@ -26,7 +28,7 @@ from hwloop.pruning.groups import (
     Segments,
     Weights,
 )
-from hwloop.recipe import Keep, MethodName, Prune
+from hwloop.recipe import Keep, Prune
 
 TERNARY_THRESHOLD = 0.05
 """Ternary weights below this part of the largest become zero."""
@@ -76,6 +78,7 @@ class Method:
         ternary: whether cells have one level.
         sparse_columns: whether the mapping must keep to the weights that a bit line was left.
         polarised: whether weights of a fragment share their sign, so that one array holds both.
+        parameters: model of ``prune.parameters``, which ``keep`` finds in its choice; None = there are none.
     """
 
     title: str
@@ -87,6 +90,7 @@ class Method:
     ternary: bool = False
     sparse_columns: bool = False
     polarised: bool = False
+    parameters: type[BaseModel] | None = None
 
 
 def _part(share: float, of: int) -> int:
@@ -157,7 +161,7 @@ def _filters(share: float, shape: Shape, _choice: Prune) -> Keep:
     return Keep() if shape.last else Keep(filters=_part(math.sqrt(share), shape.cols))
 
 
-METHODS: dict[MethodName, Method] = {
+_OWN: dict[str, Method] = {
     "group-scissor": Method("rank clipping and group connection deletion", "lasso", _rank),
     "crossbar-aware": Method(
         "L0 gates with relaxant probabilistic projection", "gates", _grain, reorders=True
@@ -194,7 +198,16 @@ METHODS: dict[MethodName, Method] = {
     "hard-threshold": Method("filters and rows by iterative hard thresholding", "hard", _structured),
     "small": Method("a dense network with fewer filters, from scratch", "scratch", _filters),
 }
-"""Every method by its name in recipes and on the command line; the last five are baselines."""
+METHODS: Parts[Method] = Parts(
+    "hwloop.pruning",
+    "pruning method",
+    __name__,
+    lambda part: "" if isinstance(part, Method) else f"is {type(part).__name__}, not a Method",
+)
+"""Every method by its name in recipes and on the command line; the last five of our own are baselines."""
+
+for _name, _method in _OWN.items():
+    METHODS.add(_name)(_method)
 
 
 def shapes(net: nn.Module, array: tuple[int, int]) -> dict[str, Shape]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hwloop.recipe import Strategy
+from device_models.parts import Parts
 from hwloop.training.retrain import retrain
 from hwloop.training.strategies.calibrate import (
     calibrate_batch_norm,
@@ -33,7 +33,15 @@ def train_on_hardware(task: Task) -> Outcome:
     return Outcome(reached, records=records)
 
 
-STRATEGIES: dict[Strategy, Callable[[Task], Outcome]] = {
+STRATEGIES: Parts[Callable[[Task], Outcome]] = Parts(
+    "hwloop.strategies",
+    "retraining strategy",
+    __name__,
+    lambda part: "" if callable(part) else f"is {type(part).__name__}, not a function of a Task",
+)
+"""Every strategy by its name in recipes."""
+
+_OWN: dict[str, Callable[[Task], Outcome]] = {
     "hardware": train_on_hardware,
     "scale": calibrate_columns,
     "batch-norm": calibrate_batch_norm,
@@ -44,8 +52,10 @@ STRATEGIES: dict[Strategy, Callable[[Task], Outcome]] = {
     "hybrid": train_last_layers,
     "remap": remap,
 }
+for _name, _strategy in _OWN.items():
+    STRATEGIES.add(_name)(_strategy)
 
-ON_ONE_CHIP: tuple[Strategy, ...] = ("chip-batch-norm", "chip", "hybrid", "remap")
+ON_ONE_CHIP: tuple[str, ...] = ("chip-batch-norm", "chip", "hybrid", "remap")
 """Strategies whose result is for the chip of the task alone."""
 
 
