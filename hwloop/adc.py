@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ from hwloop.networks import Batch
 from hwloop.observe import adc_counts
 from hwloop.recipe import Readout
 from hwloop.training import accuracy
+
+Chosen = TypeVar("Chosen", bound=Readout)
 
 CALIBRATION_IMAGES = 200
 """Training images that ranges are chosen by, unless said otherwise."""
@@ -81,9 +84,13 @@ def lossless_need(
     """
     if not on_off > 1:
         raise ValueError(f"on_off must be above 1, not {on_off}")
-    plain = readout.lossless.model_copy(update={"subtraction": "digital"})
     levels = conductance_map.card.levels
-    return {name: _need(layer, levels, plain, on_off) for name, layer in conductance_map.layers.items()}
+    return {
+        name: _need(
+            layer, levels, readout.lossless.of(name).model_copy(update={"subtraction": "digital"}), on_off
+        )
+        for name, layer in conductance_map.layers.items()
+    }
 
 
 def _need(layer: LayerMap, levels: int, readout: Readout, on_off: float) -> LayerNeed:
@@ -132,15 +139,23 @@ class Ranges:
         seed: int,
         images: Batch,
     ) -> None:
-        self._digit_bits, card = readout.bits_per_cycle, conductance_map.card
-        bipolar = readout.subtraction == "analog"
-        idle = 0.0 if bipolar else card.idle_steps
+        card, layers = conductance_map.card, conductance_map.layers
+        read = {name: readout.of(name) for name in layers}
+        self._digit_bits = {name: own.bits_per_cycle for name, own in read.items()}
+        bipolar = {name: own.subtraction == "analog" for name, own in read.items()}
         spans = {
-            name: max([0, *full_scale(layer, card.levels, readout, idle=idle).tolist()])
-            for name, layer in conductance_map.layers.items()
+            name: max(
+                [
+                    0,
+                    *full_scale(
+                        layer, card.levels, readout, idle=0.0 if bipolar[name] else card.idle_steps
+                    ).tolist(),
+                ]
+            )
+            for name, layer in layers.items()
         }
         self._fine = {name: max(_FINE, span / _MOST_STEPS) for name, span in spans.items()}
-        self.lossless_bits = {name: max(1, span.bit_length() + bipolar) for name, span in spans.items()}
+        self.lossless_bits = {name: max(1, span.bit_length() + bipolar[name]) for name, span in spans.items()}
         fine = readout.lossless.model_copy(update={"adc_lsb": self._fine})
         hardware = FastHardware(wires, fine, seed=seed, instance="adc ranges")
         hardware.program(conductance_map)
@@ -157,7 +172,7 @@ class Ranges:
         counts, bottom = self._counts[layer].double(), self._bottoms[layer]
         currents = (torch.arange(counts.shape[1], dtype=torch.float64) - bottom) * self._fine[layer]
         cycles = torch.arange(len(counts), dtype=torch.float64)
-        weight = 4.0 ** (self._digit_bits * cycles) @ counts
+        weight = 4.0 ** (self._digit_bits[layer] * cycles) @ counts
         sign = int(bottom > 0)
         high = (1 << (bits - sign)) - 1
         low = -high - 1 if sign else 0
@@ -170,19 +185,24 @@ class Ranges:
         steps = torch.linspace(0, 1, _RANGES, dtype=torch.float64)
         return min((widest * _NARROWEST**-step for step in steps.tolist()), key=error)
 
-    def readout(self, readout: Readout, bits: int | Mapping[str, int]) -> Readout:
+    def readout(self, readout: Chosen, bits: int | Mapping[str, int]) -> Chosen:
         """Return ``readout`` with ADCs of these bits, for all layers or by layer, and the best ranges.
+
+        Layers with ``adc_bits`` of their own in ``readout.layer`` keep these.
 
         Raises:
             ValueError: if a layer is not in the map.
         """
         if isinstance(bits, int):
             bits = {name: min(bits, most) for name, most in self.lossless_bits.items()}
+        bits = dict(bits) | {
+            name: own["adc_bits"] for name, own in readout.layer.items() if "adc_bits" in own
+        }
         if unknown := sorted(bits.keys() - self.lossless_bits.keys()):
             known = ", ".join(self.lossless_bits)
             raise ValueError(f"adc_bits.{unknown[0]}: no such layer; the map has {known}")
         lsb = {name: self.best_lsb(name, count) for name, count in bits.items()}
-        return readout.model_copy(update={"adc_bits": dict(bits), "adc_lsb": lsb})
+        return readout.lossless.model_copy(update={"adc_bits": bits, "adc_lsb": lsb})
 
 
 @dataclass(frozen=True)
@@ -241,7 +261,7 @@ class Search:
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
         self._net, self._map, self._wires = network_from_map(net, conductance_map), conductance_map, wires
-        self._readout = readout
+        self._readout = readout.lossless
         self._ranges = Ranges(net, conductance_map, wires, readout, seed=seed, images=calibration)
         self._lossless = self._ranges.lossless_bits
         self._seed, self._validation, self._batch = seed, validation, batch

@@ -38,7 +38,7 @@ from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.progress import Progress
 from hwloop.pruning import full_masks
 from hwloop.quantization import quantize
-from hwloop.recipe import Readout, Recipe
+from hwloop.recipe import HardwareConfig, Readout, Recipe
 from hwloop.training import accuracy, fit
 from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES, Outcome, Task, run_strategy
 
@@ -182,7 +182,7 @@ def start_from(run: Run, network: str, folder: Path) -> Start:
         if not (place / "readout.json").exists():
             place.mkdir(parents=True, exist_ok=True)
             _put_on_arrays(recipe, inputs, factory, net, masks, clip, place)
-        readout = Readout.model_validate_json((place / "readout.json").read_text("utf-8"))
+        readout = HardwareConfig.model_validate_json((place / "readout.json").read_text("utf-8"))
         return OnArrays(read_map(place / "maps.h5"), readout)
 
     clip = recipe.quantize.clip
@@ -209,7 +209,7 @@ def _put_on_arrays(
 ) -> None:
     """Write map and readout of a network."""
     choice, images = recipe.hardware, inputs.dataset.train_x[:CALIBRATION_IMAGES]
-    layers = quantize(net, masks, inputs.largest_code, recipe.quantize.scale, clip)
+    layers = quantize(net, masks, inputs.largest_codes(masks), recipe.quantize.scale, clip)
     built = build_map(
         factory,
         net,
@@ -217,11 +217,11 @@ def _put_on_arrays(
         inputs.card,
         inputs.array_shape,
         calibrate_inputs(net, images),
-        encoding=choice.encoding,
-        slices=choice.slices,
+        **choice.held,
+        of_layer={name: choice.of(name).held for name in choice.layer},
     )
-    readout = Readout.model_validate({name: getattr(choice, name) for name in Readout.model_fields})
-    if choice.adc_bits != {} and choice.adc_lsb == {}:
+    readout = choice
+    if choice.chooses_ranges:
         ranges = Ranges(net, built, inputs.wires, readout, seed=recipe.seed, images=images)
         readout = ranges.readout(readout, choice.adc_bits)
     write_map(built, folder / "maps.h5")

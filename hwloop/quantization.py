@@ -106,7 +106,7 @@ def best_scale(matrix: torch.Tensor, levels: int) -> float:
 def quantize(
     net: nn.Module,
     masks: Mapping[str, torch.Tensor],
-    levels: int,
+    levels: int | Mapping[str, int],
     scale: recipe.Scale = "least-squares",
     clip: float | None = None,
 ) -> dict[str, QuantizedLayer]:
@@ -115,7 +115,7 @@ def quantize(
     Args:
         net: the network; not changed.
         masks: bool ``[rows, cols]`` for each crossbar layer, True = kept.
-        levels: largest weight code, at most 127 (:func:`hwloop.mapping.largest_code`).
+        levels: largest weight code, at most 127 (:func:`hwloop.mapping.largest_code`), of all or by layer.
         scale: how the scale of a layer is chosen: of least squared error, or its largest weight at the
             highest level.
         clip: standard deviations of a layer's kept weights beyond which they are clipped; None = none is. A
@@ -128,16 +128,21 @@ def quantize(
         kept = matrix[masks[name]]
         if clip is not None and len(kept) > 1 and (largest := clip * float(kept.std())) > 0:
             matrix = matrix.clamp(-largest, largest)
-        chosen = choose(matrix, levels)
-        layers[name] = QuantizedLayer(LevelSet(chosen, levels).codes(matrix), chosen)
+        largest_code = _of(levels, name)
+        chosen = choose(matrix, largest_code)
+        layers[name] = QuantizedLayer(LevelSet(chosen, largest_code).codes(matrix), chosen)
     return layers
+
+
+def _of(levels: int | Mapping[str, int], layer: str) -> int:
+    return levels if isinstance(levels, int) else levels[layer]
 
 
 def quantize_and_tune(
     net: nn.Module,
     dataset: Dataset,
     masks: Mapping[str, torch.Tensor],
-    levels: int,
+    levels: int | Mapping[str, int],
     choice: recipe.Quantize,
     *,
     batch: int,
@@ -156,7 +161,7 @@ def quantize_and_tune(
         net: a pruned network; afterwards its weights are exactly ``scale * code``.
         dataset: its training part is learned, its validation part is watched.
         masks: bool ``[rows, cols]`` for each crossbar layer, True = kept.
-        levels: largest weight code.
+        levels: largest weight code, of all layers or by layer.
         choice: how long and how fast to learn.
         batch: images of one step.
         seed: seed of the run.
@@ -170,7 +175,7 @@ def quantize_and_tune(
     for name, layer in layers.items():
         mask = from_matrix(layer, masks[name].to(layer.weight))
         signs = layer.weight.detach().sign() if keep_signs else None
-        on_levels = _OnLevels(LevelSet(start[name].scale, levels), mask, signs)
+        on_levels = _OnLevels(LevelSet(start[name].scale, _of(levels, name)), mask, signs)
         parametrize.register_parametrization(layer, "weight", on_levels)
     try:
         records = fit(
@@ -192,7 +197,8 @@ def quantize_and_tune(
     return Quantized(
         {
             name: QuantizedLayer(
-                LevelSet(start[name].scale, levels).codes(to_matrix(layer).detach()), start[name].scale
+                LevelSet(start[name].scale, _of(levels, name)).codes(to_matrix(layer).detach()),
+                start[name].scale,
             )
             for name, layer in layers.items()
         },

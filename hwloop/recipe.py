@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from device_models.card import CardError, parse_card, read_toml
 from device_models.converters import AdcModel, UniformAdc
@@ -59,7 +59,8 @@ class _Section(BaseModel):
 class Network(_Section):
     """Which network, and weights to start from (empty: train it).
 
-    ``masks`` is a file that says which of these weights are pruned (:func:`hwloop.networks.apply_masks`).
+    ``masks`` is a file that says which of these weights are pruned; ``digital`` names layers that stay
+    digital, or modules with all that is in them, by patterns such as ``blocks.*.norm`` too.
 
     The network is ``package.module:factory``, or a file ``FILE.onnx`` with its weights, from which training
     starts. Either followed by ``[layer=rank,...]`` has some layers as low-rank factors.
@@ -68,6 +69,7 @@ class Network(_Section):
     factory: NetworkSpec = "hwloop.networks:lenet"
     weights: str = ""
     masks: str = ""
+    digital: list[str] = Field(default_factory=list)
 
     @property
     def trained(self) -> str:
@@ -262,6 +264,7 @@ class Readout(_Section):
         temperature: in kelvin, at which that time was spent; None = the device card's.
         copies: arrays that hold each tile, of all layers or by layer; digital logic takes the mean of what
             they read, in which what varies from device to device averages out. A layer without has one.
+        layer: other values of fields, by layer: ``[hardware.layer."head"]``.
     """
 
     dac_bits: int = Field(default=8, ge=1, le=MAX_DAC_BITS)
@@ -278,6 +281,7 @@ class Readout(_Section):
     elapsed: float | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, gt=0)
     copies: Copies | dict[str, Copies] = 1
+    layer: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _digits_of_inputs(self) -> Self:
@@ -295,19 +299,66 @@ class Readout(_Section):
         """Input bits that one conversion tells of."""
         return self.dac_bits if self.accumulation == "analog" else self.bits_per_cycle
 
+    def of(self, layer: str) -> Self:
+        """The same for one layer, with its own values of fields."""
+        own = self.layer.get(layer)
+        if own is None:
+            return self
+        data = {name: getattr(self, name) for name in type(self).model_fields if name != "layer"}
+        return type(self).model_validate(data | {name: own[name] for name in own.keys() & data.keys()})
+
     def copies_of(self, layer: str) -> int:
         """Arrays that hold each tile of a layer."""
-        return self.copies.get(layer, 1) if isinstance(self.copies, dict) else self.copies
+        copies = self.of(layer).copies
+        return copies.get(layer, 1) if isinstance(copies, dict) else copies
 
     @property
     def most_copies(self) -> int:
         """Copies of the layer that has most."""
-        return max([1, *self.copies.values()]) if isinstance(self.copies, dict) else self.copies
+        given = self.copies.values() if isinstance(self.copies, dict) else (self.copies,)
+        return max([1, *given, *(self.copies_of(name) for name in self.layer)])
+
+    @property
+    def chooses_ranges(self) -> bool:
+        """Whether ADCs have bits but no range, which the currents of some inputs then choose."""
+        own = self.layer.values()
+        bits = self.adc_bits != {} or any("adc_bits" in fields for fields in own)
+        return bits and self.adc_lsb == {} and not any("adc_lsb" in fields for fields in own)
 
     @property
     def lossless(self) -> Self:
         """The same with converters that lose nothing."""
-        return self.model_copy(update={"adc_bits": {}, "adc_lsb": {}})
+        layer = {
+            name: {field: value for field, value in own.items() if field not in ("adc_bits", "adc_lsb")}
+            for name, own in self.layer.items()
+        }
+        return self.model_copy(update={"adc_bits": {}, "adc_lsb": {}, "layer": layer})
+
+
+PER_LAYER = (
+    "dac_bits",
+    "bits_per_cycle",
+    "dac_level_mismatch",
+    "rows_at_once",
+    "subtraction",
+    "accumulation",
+    "adc",
+    "adc_calibrated",
+    "bit_lines_per_adc",
+    "adc_bits",
+    "adc_lsb",
+    "copies",
+    "encoding",
+    "slices",
+    "placement",
+    "cells_per_column",
+    "node",
+    "cell",
+    "wire",
+    "driver",
+    "sense",
+)
+"""Fields of the hardware that a layer may have its own value of."""
 
 
 class HardwareConfig(Readout):
@@ -334,6 +385,23 @@ class HardwareConfig(Readout):
     sense: float = Field(default=100.0, ge=0)
 
     @model_validator(mode="after")
+    def _layers_of_their_own(self) -> Self:
+        for name, own in self.layer.items():
+            for field in own:
+                if field not in type(self).model_fields:
+                    known = ", ".join(PER_LAYER)
+                    raise ValueError(f"layer.{name}: no field {field!r}; a layer may have its own {known}")
+                if field not in PER_LAYER:
+                    raise ValueError(f"layer.{name}.{field}: is one for all layers of a map")
+            try:
+                self.of(name)
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(str(part) for part in first["loc"])
+                raise ValueError(f"layer.{name}.{place}: {first['msg']}") from error
+        return self
+
+    @model_validator(mode="after")
     def _known_wires(self) -> HardwareConfig:
         wire_resistance(self.node, self.cell)
         return self
@@ -346,6 +414,12 @@ class HardwareConfig(Readout):
                 f"must be given and divide rows ({self.rows}); it is {self.rows_at_once}"
             )
         return self
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """How arrays hold weights: what :func:`hwloop.mapping.build_map` asks for."""
+        names = ("encoding", "slices", "fragment", "placement", "cells_per_column")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def fragment(self) -> int:

@@ -59,7 +59,7 @@ class BenchHardware:
         progress: called with the fraction of the arrays that are programmed, and a few words.
 
     Raises:
-        ValueError: if the readout asks for copies.
+        ValueError: if the readout asks for copies, or for hardware of single layers.
     """
 
     def __init__(
@@ -72,6 +72,11 @@ class BenchHardware:
     ) -> None:
         self._driver, self._readout = driver, readout or Readout()
         check_one_copy(self._readout, "an instrument programs one copy of each array")
+        if self._readout.layer:
+            raise BenchError(
+                f"an instrument reads all layers alike, but hardware.layer.{next(iter(self._readout.layer))} "
+                "has values of its own; leave these out"
+            )
         self._address, self._progress = address, progress
         self._card = ""
         self._layers: dict[str, _Layer] = {}

@@ -109,7 +109,7 @@ def estimate(
         raise ValueError("the chip has no arrays: every layer is pruned away")
     return ChipCost(
         {
-            name: _layer_cost(layer, chip.array_shape, card, law, readout)
+            name: _layer_cost(layer, chip.array_shape, card, law, readout.of(name))
             for name, layer in chip.layers.items()
         }
     )

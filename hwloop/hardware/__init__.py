@@ -1,6 +1,7 @@
 """Hardware back ends behind one protocol: program a conductance map, then read layers."""
 
 from .chosen import card_of as card_of
+from .chosen import largest_codes as largest_codes
 from .chosen import make_wires as make_wires
 from .execution import HardwareLayer as HardwareLayer
 from .execution import calibrate_inputs as calibrate_inputs

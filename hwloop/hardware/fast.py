@@ -28,7 +28,7 @@ from hwloop.hardware.bit_serial import (
 )
 from hwloop.hardware.checks import check_inputs, layers_to_program, programmed_layer
 from hwloop.hardware.protocol import Capabilities
-from hwloop.mapping import ConductanceMap, LayerMap, assemble, line_weights, resolution
+from hwloop.mapping import ConductanceMap, LayerMap, assemble, line_weights, resolution, wires_of
 from hwloop.recipe import Readout
 
 _WITHOUT_ADCS = {
@@ -200,7 +200,7 @@ class FastHardware:
         """
         arrays = programmed_layer(self._layers, layer)
         check_inputs(layer, inputs, arrays.map.matrix_shape[0])
-        cycles = 1 if arrays.reading.at_end else self._readout.cycles
+        cycles = 1 if arrays.reading.at_end else self._readout.of(layer).cycles
         counts = torch.zeros(cycles, int(arrays.adcs.top.max(initial=1)) + 1, dtype=torch.int64)
         for part in inputs.split(max(1, _FACTORS // arrays.map.matrix_shape[0])):
             for codes, _ in self._passes(arrays.map, part):
@@ -210,7 +210,7 @@ class FastHardware:
 
     def _program_tiles(self, name: str, conductance_map: ConductanceMap) -> tuple[torch.Tensor, np.ndarray]:
         """Return programmed conductances (S) and effective conductances (level steps) of a layer's cells."""
-        target = conductance_map.target(name)
+        target, wires = conductance_map.target(name), wires_of(self._wires, name)
         actual = torch.empty(target.shape, dtype=torch.float32)
         levels = np.empty(target.shape)
         for first in range(0, len(target), _TILES):
@@ -225,13 +225,13 @@ class FastHardware:
                 elapsed=self._readout.elapsed,
                 temperature=self._readout.temperature,
             )
-            solved = effective_conductance(actual[part].to(torch.float64), self._wires)
+            solved = effective_conductance(actual[part].to(torch.float64), wires)
             levels[part] = solved.numpy() / conductance_map.g_step
         return actual, levels
 
     def _lay_out(self, layer: LayerMap, levels: np.ndarray, conductance_map: ConductanceMap) -> _Layer:
         """Draw converters, and choose how a layer is read."""
-        readout, card = self._readout, conductance_map.card
+        readout, card = self._readout.of(layer.name), conductance_map.card
         if not self._adc:
             readout = readout.model_copy(update=_WITHOUT_ADCS)
         found = resolution(layer, card.levels, readout, idle=card.idle_steps)
@@ -279,18 +279,20 @@ class FastHardware:
 
     def _draw_drivers(self, layer: LayerMap) -> torch.Tensor | None:
         """Return the steps that the driver of each matrix row applies for each digit; None if ideal."""
-        mismatch = self._readout.dac_level_mismatch
+        readout = self._readout.of(layer.name)
+        mismatch = readout.dac_level_mismatch
         if mismatch == 0:
             return None
         names = ("dac", self._instance, layer.name)
-        bits, rows = self._readout.bits_per_cycle, layer.matrix_shape[0]
+        bits, rows = readout.bits_per_cycle, layer.matrix_shape[0]
         return Dac.draw(bits, rows, self._seed, *names, level_mismatch=mismatch).levels.to(torch.float32)
 
     def _passes(self, layer: LayerMap, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, bool]]:
         """Yield the DAC codes of positive inputs and, where there can be any, of negative ones."""
-        yield dac_codes(inputs, layer.input_scale, self._readout.dac_bits), False
+        bits = self._readout.of(layer.name).dac_bits
+        yield dac_codes(inputs, layer.input_scale, bits), False
         if layer.input_signed:
-            yield dac_codes(-inputs, layer.input_scale, self._readout.dac_bits), True
+            yield dac_codes(-inputs, layer.input_scale, bits), True
 
     def _read_at_once(self, arrays: _Layer, matrix: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Read all cycles and both passes as one product, in level steps times input codes."""

@@ -8,7 +8,7 @@ import torch
 from device_models.crossbar import effective_conductance
 from hwloop.hardware.checks import check_one_copy
 from hwloop.hardware.fast import FastHardware
-from hwloop.mapping import ConductanceMap
+from hwloop.mapping import ConductanceMap, wires_of
 
 
 class MeasuredHardware(FastHardware):
@@ -36,5 +36,5 @@ class MeasuredHardware(FastHardware):
                 f"layer {name}: the map holds no measured conductances; measure them and use "
                 "hwloop maps import-readback"
             )
-        solved = effective_conductance(actual.to(torch.float64), self._wires)
+        solved = effective_conductance(actual.to(torch.float64), wires_of(self._wires, name))
         return actual, solved.numpy() / conductance_map.g_step

@@ -10,7 +10,7 @@ import torch
 
 from device_models.crossbar import Wires
 from hwloop.hardware.fast import FastHardware
-from hwloop.mapping import NEGATIVE, POSITIVE, ConductanceMap
+from hwloop.mapping import NEGATIVE, POSITIVE, ConductanceMap, wires_of
 from hwloop.recipe import Readout
 from spice_netlists import Job, SpiceError, crossbar_read, run_jobs
 from spice_netlists.jobs import TIME_LIMIT
@@ -81,7 +81,7 @@ class SpiceHardware(FastHardware):
 
     def _solve(self, name: str, cells: np.ndarray, read_voltage: float) -> np.ndarray:
         """Effective conductances of arrays ``[tiles, polarity, slice, rows, cols]``, in siemens."""
-        effective = np.zeros_like(cells)
+        effective, wires = np.zeros_like(cells), wires_of(self._wires, name)
         places = {
             f"{name} tile {tile} {_POLARITIES[polarity]} slice {slice_}": (tile, polarity, slice_)
             for tile, polarity, slice_ in np.argwhere(cells.any(axis=(3, 4))).tolist()
@@ -89,7 +89,7 @@ class SpiceHardware(FastHardware):
         driven = {label: np.flatnonzero(cells[place].any(axis=1)) for label, place in places.items()}
         one_by_one = read_voltage * np.eye(cells.shape[3])
         jobs = (
-            Job(label, crossbar_read(cells[place], self._wires, one_by_one[driven[label]], label))
+            Job(label, crossbar_read(cells[place], wires, one_by_one[driven[label]], label))
             for label, place in places.items()
         )
         results = run_jobs(jobs, self._workers, self._time_limit, self._keep_failed)

@@ -12,7 +12,7 @@ import torch
 from device_models.crossbar import Wires, effective_conductance
 from device_models.memristor import program
 from device_models.random import stream
-from hwloop.mapping import ConductanceMap, LayerMap, create_map, open_map
+from hwloop.mapping import ConductanceMap, LayerMap, create_map, open_map, wires_of
 
 INPUTS = 8
 """Random input vectors with which a solved tile is read."""
@@ -127,7 +127,7 @@ def solve_stored(
                 if chosen:
                     target = _target(stored.header, part)[chosen]
                     actual = target if part.actual is None else part.actual[chosen].to(torch.float64)
-                    ideal, real = _currents(target, actual, wires, seed, name, first - before)
+                    ideal, real = _currents(target, actual, wires_of(wires, name), seed, name, first - before)
                     errors += float(((real - ideal) ** 2).sum())
                     currents += float((ideal**2).sum())
                     solved += len(chosen)

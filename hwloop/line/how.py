@@ -9,8 +9,13 @@ from typing import Any
 
 from hwloop.line.stations import OBSERVED_IMAGES
 from hwloop.mapping import ConductanceMap, largest_code
-from hwloop.recipe import Recipe
+from hwloop.recipe import HardwareConfig, Recipe
 from hwloop.report.arrays import arrays_of_a_tile, converters, inputs, wires
+
+
+def _own(choice: HardwareConfig) -> str:
+    """Return which layers have hardware of their own."""
+    return f" (hardware of their own: {', '.join(choice.layer)})" if choice.layer else ""
 
 
 def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping[str, Any]) -> dict[str, str]:
@@ -48,7 +53,7 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "driver": f"{choice.driver:g}",
         "g_max": f"{card.g_max.value:g}",
         "images": images,
-        "inputs": inputs(choice),
+        "inputs": inputs(choice) + _own(choice),
         "instances": recipe.evaluate.instances,
         "largest_code": largest_code(choice.encoding, card.levels, choice.slices),
         "levels": card.levels,

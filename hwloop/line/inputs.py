@@ -15,10 +15,16 @@ from device_models.crossbar import Wires
 from device_models.parts import PartError, Parts, part_parameters
 from hwloop.cost import vectors_per_image
 from hwloop.datasets import Dataset, load_dataset
-from hwloop.hardware import card_of
+from hwloop.hardware import card_of, largest_codes
 from hwloop.hardware import make_wires as make_wires
-from hwloop.mapping import largest_code
-from hwloop.networks import NetworkError, build_network, crossbar_layers, load_weights, prune_by_masks
+from hwloop.networks import (
+    NetworkError,
+    build_network,
+    crossbar_layers,
+    keep_digital,
+    load_weights,
+    prune_by_masks,
+)
 from hwloop.pruning import METHODS, check_target
 from hwloop.recipe import ON_ANY_CHIP, Recipe, RecipeError
 from hwloop.training.strategies import ON_ONE_CHIP, STRATEGIES
@@ -45,11 +51,9 @@ class Inputs:
         """Word lines and bit lines of one array."""
         return self.recipe.hardware.rows, self.recipe.hardware.cols
 
-    @property
-    def largest_code(self) -> int:
-        """Largest weight code that the cells of a weight hold."""
-        choice = self.recipe.hardware
-        return largest_code(choice.encoding, self.card.levels, choice.slices)
+    def largest_codes(self, layers: Iterable[str]) -> dict[str, int]:
+        """Largest weight code that the cells of a weight hold, by layer."""
+        return largest_codes(self.recipe.hardware, self.card, layers)
 
     @cached_property
     def test(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,6 +73,7 @@ class Inputs:
         net = build_network(self.recipe.network.factory, self.recipe.seed)
         if self.recipe.network.weights:
             load_weights(net, self.recipe.network.weights)
+        keep_digital(net, self.recipe.network.digital)
         if self.recipe.network.masks:
             prune_by_masks(net, self.recipe.network.masks)
         return net.eval()
@@ -94,6 +99,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     net = inputs.network()
     layers = crossbar_layers(net)
     _check_layers("prune.keep", recipe.prune.keep, layers)
+    _check_layers("hardware.layer", recipe.hardware.layer, layers)
     for field in ("adc_bits", "adc_lsb", "copies"):
         chosen = getattr(recipe.hardware, field)
         if isinstance(chosen, dict):

@@ -23,7 +23,7 @@ from hwloop.line.inputs import Inputs
 from hwloop.line.run_folder import RunError, RunFolder
 from hwloop.line.sizes import sizes
 from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
-from hwloop.networks import build_network, load_weights, save_weights, with_ranks
+from hwloop.networks import build_network, keep_digital, load_weights, save_weights, with_ranks
 from hwloop.observe import adc_counts, layer_errors
 from hwloop.progress import Progress
 from hwloop.pruning import Circuit, prune_to_target
@@ -71,7 +71,9 @@ class Run:
 
     def structure(self) -> nn.Module:
         """The pruned network with initial weights, as stations after pruning fill it."""
-        return build_network(self.pruned_spec, self.recipe.seed).eval()
+        net = build_network(self.pruned_spec, self.recipe.seed)
+        keep_digital(net, self.recipe.network.digital)
+        return net.eval()
 
     def masks(self) -> dict[str, torch.Tensor]:
         """Which weights are kept, as pruning left it."""
@@ -149,12 +151,12 @@ def quantize(run: Run) -> Result:
 
 def put_on_codes(run: Run, folder: Path) -> Result:
     """Do the work of :func:`quantize`, and leave weights and codes in any folder."""
-    net = run.network("prune")
+    net, masks = run.network("prune"), run.masks()
     quantized = quantize_and_tune(
         net,
         run.inputs.dataset,
-        run.masks(),
-        run.inputs.largest_code,
+        masks,
+        run.inputs.largest_codes(masks),
         run.recipe.quantize,
         batch=run.recipe.train.batch,
         seed=run.recipe.seed,
@@ -192,11 +194,8 @@ def map_from_codes(run: Run, folder: Path, found: Result) -> tuple[nn.Module, Co
         run.inputs.array_shape,
         calibrate_inputs(net, run.inputs.dataset.train_x[:CALIBRATION_IMAGES]),
         attributes(run.recipe),
-        encoding=run.recipe.hardware.encoding,
-        slices=run.recipe.hardware.slices,
-        fragment=run.recipe.hardware.fragment,
-        placement=run.recipe.hardware.placement,
-        cells_per_column=run.recipe.hardware.cells_per_column,
+        **run.recipe.hardware.held,
+        of_layer={name: run.recipe.hardware.of(name).held for name in run.recipe.hardware.layer},
     )
 
 

@@ -2,6 +2,8 @@
 
 from .build import build_map as build_map
 from .build import map_layer as map_layer
+from .chip_wires import ChipWires as ChipWires
+from .chip_wires import wires_of as wires_of
 from .compare import Difference as Difference
 from .compare import compare_maps as compare_maps
 from .conductance_map import NEGATIVE as NEGATIVE

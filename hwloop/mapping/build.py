@@ -32,6 +32,7 @@ def build_map(
     fragment: int = 1,
     placement: Placement = "matrix",
     cells_per_column: int | None = None,
+    of_layer: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> ConductanceMap:
     """Map every crossbar layer of a quantized network to tiles of a device card's conductances.
 
@@ -50,6 +51,7 @@ def build_map(
         fragment: word lines whose weights have one sign, for polarised encoding; 1 otherwise.
         placement: order of the lines within a tile.
         cells_per_column: most weights of a bit line; None = as many as it has word lines.
+        of_layer: other values of these five, by layer.
 
     Raises:
         ValueError: naming the layer, if one is missing or its codes do not fit the layer or the cells.
@@ -58,6 +60,13 @@ def build_map(
     _check_names(layers, quantized, "weight codes")
     _check_names(layers, input_scales, "input scale")
     mapped = {}
+    held = {
+        "encoding": encoding,
+        "slices": slices,
+        "fragment": fragment,
+        "placement": placement,
+        "cells_per_column": cells_per_column,
+    }
     for name, layer in layers.items():
         _, (mapped[name],) = map_layer(
             name,
@@ -66,11 +75,7 @@ def build_map(
             card,
             array_shape,
             *input_scales[name],
-            encoding=encoding,
-            slices=slices,
-            fragment=fragment,
-            placement=placement,
-            cells_per_column=cells_per_column,
+            **(held | dict((of_layer or {}).get(name, {}))),
         )
     weights = {f"{name}.weight" for name in layers}
     digital = {

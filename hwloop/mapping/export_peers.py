@@ -18,6 +18,7 @@ from device_models.card import DeviceCard
 from device_models.memristor import program_cells
 from device_models.random import stream
 
+from .chip_wires import ChipWires
 from .conductance_map import ConductanceMap, LayerMap
 from .encoding import decode
 from .export import file_names, write_together
@@ -48,8 +49,11 @@ def export_crosssim(conductance_map: ConductanceMap, folder: str | Path, wires: 
     Raises:
         FileExistsError: if one of them is there already; nothing is written then.
         OSError: if the folder cannot be written; nothing is left behind then.
-        ValueError: if the map has another encoding, or names give the same file.
+        ValueError: if the map has another encoding, layers have wires of their own, or names give the same
+            file.
     """
+    if isinstance(wires, ChipWires):
+        raise ValueError(f"CrossSim has one kind of wires; layers with their own: {', '.join(wires.layers)}")  # noqa: TRY004
     card, (rows, cols) = conductance_map.card, conductance_map.array_shape
     g_max, g_idle = card.g_max.value, card.g_idle
     noise = card.read_noise.value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .chip_wires import wires_of
 from .conductance_map import UNUSED_LINE, ConductanceMap
 from .export import file_names, write_together
 
@@ -65,7 +66,8 @@ def _writer(
             cells = conductance_map.target(name)
         used = layer.row_index[tile].numpy(force=True) != UNUSED_LINE
         title = f"{name} tile {tile} {POLARITIES[polarity]} slice {slice_}"
-        read = crossbar_read(cells[place], wires, [used * conductance_map.card.read_voltage.value], title)
+        voltages = [used * conductance_map.card.read_voltage.value]
+        read = crossbar_read(cells[place], wires_of(wires, name), voltages, title)
         header = {
             "map": source,
             "network": conductance_map.network,

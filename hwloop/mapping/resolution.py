@@ -58,6 +58,7 @@ def resolution(layer: LayerMap, levels: int, readout: Readout, *, idle: float = 
         ValueError: naming the layer, if no converter can have so many bits, its arrays have one polarity and
             cannot be subtracted, or word lines of several fragments would be read at once.
     """
+    readout = readout.of(layer.name)
     bipolar = readout.subtraction == "analog"
     if bipolar and layer.codes.shape[1] != 2:
         raise ValueError(
@@ -94,6 +95,7 @@ def full_scale(layer: LayerMap, levels: int, readout: Readout, *, idle: float = 
     Source: TinyADC (DATE 2021): l cells that conduct in a bit line, each at its highest level. All cells on
     driven word lines add what they conduct at level 0, ``idle`` level steps each.
     """
+    readout = readout.of(layer.name)
     digits = (1 << readout.bits_per_conversion) - 1
     most = largest_sums(layer, (layer.codes != 0).to(torch.int64), readout.rows_at_once)
     spans = most.amax((1, 2, 3)) * (levels * digits)

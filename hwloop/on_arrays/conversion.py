@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from hwloop.adc import CALIBRATION_IMAGES, Ranges
-from hwloop.hardware import calibrate_inputs, card_of, make_wires, network_from_map
-from hwloop.mapping import ConductanceMap, build_map, largest_code, read_map
+from hwloop.hardware import calibrate_inputs, card_of, largest_codes, make_wires, network_from_map
+from hwloop.mapping import ConductanceMap, build_map, read_map
 from hwloop.networks import (
     Batch,
     NetworkError,
@@ -28,9 +28,6 @@ from hwloop.on_arrays.layer import ArrayLayer
 from hwloop.on_arrays.network import NetworkOnArrays
 from hwloop.quantization import quantize
 from hwloop.recipe import HardwareConfig, Recipe, RecipeError, Scale, checked
-
-_BY_LAYER = ("adc_bits", "adc_lsb", "copies")
-"""Fields of the hardware that may differ from layer to layer."""
 
 
 def convert(
@@ -88,7 +85,7 @@ def convert(
     choice = _by_layer(net, hardware or HardwareConfig(), per_layer or {})
     card = card_of(choice)
     kept = {name: to_matrix(layer).detach() != 0 for name, layer in layers.items()}
-    codes = quantize(net, kept, largest_code(choice.encoding, card.levels, choice.slices), scale, clip)
+    codes = quantize(net, kept, largest_codes(choice, card, layers), scale, clip)
     inputs = list(batches(net, calibrate))
     built = build_map(
         name or f"{type(model).__module__}:{type(model).__qualname__}",
@@ -97,17 +94,14 @@ def convert(
         card,
         (choice.rows, choice.cols),
         calibrate_inputs(net, iter(inputs)),
-        encoding=choice.encoding,
-        slices=choice.slices,
-        fragment=choice.fragment,
-        placement=choice.placement,
-        cells_per_column=choice.cells_per_column,
+        **choice.held,
+        of_layer={name: choice.of(name).held for name in choice.layer},
     )
-    if choice.adc_bits != {} and choice.adc_lsb == {}:
+    if choice.chooses_ranges:
         ranges = Ranges(
             net, built, make_wires(choice), choice, seed=seed, images=first_of(inputs[0], CALIBRATION_IMAGES)
         )
-        choice = HardwareConfig.model_validate(ranges.readout(choice, choice.adc_bits).model_dump())
+        choice = ranges.readout(choice, choice.adc_bits)
     return _on_arrays(net, built, choice, seed)
 
 
@@ -140,28 +134,16 @@ def _by_layer(
 ) -> HardwareConfig:
     """Return a choice of hardware in which layers have values of their own."""
     layers, modules = crossbar_layers(net), dict(net.named_modules())
-    given: dict[str, dict[str, Any]] = {}
-    for name, fields in per_layer.items():
+    for name in per_layer:
         if name not in layers:
             known = f"layers on arrays are {', '.join(layers)}"
             if name in modules:
                 reason = "asked to be digital" if is_kept_digital(modules[name]) else "no layer on arrays"
                 raise RecipeError(f"per_layer: {name!r} is {reason}; {known}")
             raise RecipeError(f"per_layer: the network has no {name!r}; {known}")
-        for field, value in fields.items():
-            if field not in HardwareConfig.model_fields:
-                raise RecipeError(f"per_layer.{name}: no field {field!r} of the hardware")
-            if field not in _BY_LAYER:
-                raise RecipeError(
-                    f"per_layer.{name}: {field} is one for all layers; a layer may have its own "
-                    + ", ".join(_BY_LAYER)
-                )
-            given.setdefault(field, {})[name] = value
-    data = choice.model_dump()
-    for field, values in given.items():
-        others = data[field] if isinstance(data[field], dict) else dict.fromkeys(layers, data[field])
-        data[field] = others | values
-    return checked(HardwareConfig, data, "per_layer")
+    own = {name: choice.layer.get(name, {}) | dict(fields) for name, fields in per_layer.items()}
+    data = {"hardware": choice.model_dump() | {"layer": choice.layer | own}}
+    return checked(Recipe, data, "per_layer").hardware
 
 
 def _on_arrays(

@@ -62,11 +62,7 @@ class MatrixOnArrays:
             card,
             (choice.rows, choice.cols),
             {_LAYER: (1.0, True)},
-            encoding=choice.encoding,
-            slices=choice.slices,
-            fragment=choice.fragment,
-            placement=choice.placement,
-            cells_per_column=choice.cells_per_column,
+            **choice.held,
         )
         self._device: Hardware | None = None
         self._transposed: Hardware | None = None

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from device_models.crossbar import Wires, effective_conductance
+from hwloop.mapping import wires_of
 from hwloop.mapping.tiles import tile_lines
 from hwloop.networks import crossbar_layers, to_matrix
 
@@ -73,5 +74,5 @@ class IrDrop:
         matrix = to_matrix(self._layers[name])
         block = matrix[rows][:, cols] * (self._g_max / matrix.detach().abs().max().clamp(min=1e-30))
         cells = torch.stack([block.clamp(min=0), (-block).clamp(min=0)])
-        lost = cells - effective_conductance(cells, self._wires)
+        lost = cells - effective_conductance(cells, wires_of(self._wires, name))
         return lost.square().sum() / cells.detach().square().sum().clamp(min=1e-30)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from device_models.crossbar import Wires, factorize
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, decode, largest_code
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, decode, largest_code, wires_of
 
 LISTED = 20_000
 """Tiles whose figures are on the page."""
@@ -120,7 +120,7 @@ def _losses(layer: LayerMap, wires: Wires, tiles: list[int]) -> Iterator[tuple[i
         rows_used = layer.row_index[chosen] != UNUSED_LINE
         cols_used = layer.col_index[chosen] != UNUSED_LINE
         voltages = rows_used.double()[:, None, None].expand(-1, g.shape[1], 1, -1)
-        word, bit = factorize(g, wires).node_voltages(voltages)
+        word, bit = factorize(g, wires_of(wires, layer.name)).node_voltages(voltages)
         used = (rows_used[:, :, None] & cols_used[:, None, :])[:, None]
         loss = torch.where(used, (1 - (word - bit)[:, :, 0]).clamp(min=0), torch.nan)
         yield from zip(chosen, loss.numpy(), strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from device_models.crossbar import Wires, factorize
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, wires_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def worst_voltage_loss(conductance_map: ConductanceMap, wires: Wires) -> Voltage
     rows_used, cols_used = layer.row_index[tile] != UNUSED_LINE, layer.col_index[tile] != UNUSED_LINE
     read_voltage = conductance_map.card.read_voltage.value
     voltages = (rows_used * read_voltage).double().expand(len(g), 1, -1)
-    word, bit = factorize(g, wires).node_voltages(voltages)
+    word, bit = factorize(g, wires_of(wires, name)).node_voltages(voltages)
     loss = read_voltage - (word - bit)[:, 0]
     return VoltageLoss(name, tile, part, torch.where(rows_used[:, None] & cols_used, loss, torch.nan).numpy())
 

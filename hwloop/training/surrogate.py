@@ -14,7 +14,7 @@ arrays or wafers have in common, and errors of ADCs other than rounding and clip
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from device_models.converters import slices
 from device_models.crossbar import Wires, effective_conductance
 from device_models.random import stream_key
 from hwloop.hardware.bit_serial import add_to_lines, neighbours
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, LevelSet, resolution
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, LayerMap, LevelSet, resolution, wires_of
 from hwloop.networks import (
     Batch,
     CrossbarLayer,
@@ -59,6 +59,11 @@ class Arrays:
     table: torch.Tensor
     exact: bool = False
 
+    def of(self, layer: str) -> Arrays:
+        """The same for one layer, with its own wires and its own way of being read."""
+        wires = None if self.wires is None else wires_of(self.wires, layer)
+        return replace(self, wires=wires, readout=self.readout.of(layer))
+
 
 class _Band:
     """Word lines that are read at once, and the bit lines that cross them."""
@@ -88,6 +93,7 @@ class SurrogateLayer(nn.Module):
 
     def __init__(self, name: str, layer: CrossbarLayer, mapped: LayerMap, arrays: Arrays) -> None:
         super().__init__()
+        arrays = arrays.of(name)
         if mapped.encoding != "differential" or mapped.slices != 1:
             raise ValueError(
                 f"layer {name}: the quick model of arrays knows differential encoding in one slice; "

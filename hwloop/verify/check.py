@@ -13,7 +13,7 @@ import torch
 from device_models.crossbar import Wires, effective_conductance
 from device_models.memristor import program
 from device_models.random import stream
-from hwloop.mapping import UNUSED_LINE, ConductanceMap, resolution
+from hwloop.mapping import UNUSED_LINE, ConductanceMap, resolution, wires_of
 from hwloop.recipe import Readout
 from spice_netlists import MAX_BITS, Job, JobResult, crossbar_read, find_ngspice
 from spice_netlists.jobs import TIME_LIMIT
@@ -108,7 +108,11 @@ def verify(
     ]
     by_label = {sample.label: sample for sample in samples}
     jobs = [
-        Job(sample.label, crossbar_read(sample.g, wires, sample.voltages, sample.label)) for sample in samples
+        Job(
+            sample.label,
+            crossbar_read(sample.g, wires_of(wires, sample.layer), sample.voltages, sample.label),
+        )
+        for sample in samples
     ]
     full_scale = conductance_map.card.read_voltage.value * conductance_map.card.g_max.value
     full_scale *= conductance_map.array_shape[0]
@@ -163,7 +167,7 @@ def _samples(
     voltages = torch.from_numpy(active * conductance_map.card.read_voltage.value)
     for polarity, slices in enumerate(actual):
         for index, g in enumerate(slices):
-            currents = (voltages @ effective_conductance(g, wires)).numpy()
+            currents = (voltages @ effective_conductance(g, wires_of(wires, name))).numpy()
             used = np.flatnonzero(g.any(dim=0).numpy())
             order = stream(seed, "verify", "columns", name, tile, polarity, index).random((inputs, len(used)))
             read = used[order.argsort(axis=1)[:, :columns]]
@@ -201,7 +205,8 @@ def _read(
     pool: Pool,
 ) -> tuple[Station, Station]:
     """Read currents ``[inputs, cols]`` of samples through ADC circuits, and the fast solver's by models."""
-    if readout.subtraction == "analog" or readout.accumulation == "analog":
+    read = [readout.of(sample.layer) for sample, _ in pairs] or [readout]
+    if any(own.subtraction == "analog" or own.accumulation == "analog" for own in read):
         return without_circuit("sums of currents before the ADC have no circuit")
     card = conductance_map.card
     requests = []
@@ -213,7 +218,7 @@ def _read(
             return without_circuit(f"ADC circuits have 1 to {MAX_BITS} bits, not {bits}")
         if sample.read.size:
             under_test = adc_under_test(
-                readout.adc,
+                readout.of(sample.layer).adc,
                 bits,
                 found.lsb * card.g_step * card.read_voltage.value,
                 1 / float(sample.g.sum(0).max()),

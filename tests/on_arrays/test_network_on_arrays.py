@@ -328,7 +328,8 @@ def test_layers_differ_and_stay_digital_in_the_map_too(tmp_path: Path) -> None:
     rows = {layer.name: layer for layer in analog.summary().layers}
     assert (rows["fc1"].adc_bits, rows["conv"].on_arrays) == (5, False)
     assert rows["fc2"].adc_bits > 5
-    assert analog.hardware.copies == {"fc1": 1, "fc2": 2}
+    assert analog.map.arrays(analog.hardware) == sum(row.arrays for row in rows.values())
+    assert rows["fc2"].arrays == 2 * 2 * analog.map.layers["fc2"].tiles
     analog.program(0).save(tmp_path / "maps.h5")
     again = hwloop.load(tmp_path / "maps.h5", network())
     assert set(again.map.layers) == {"fc1", "fc2"}
@@ -344,7 +345,10 @@ def test_layers_differ_and_stay_digital_in_the_map_too(tmp_path: Path) -> None:
         ({"digital": ["conv"], "per_layer": {"conv": {"adc_bits": 8}}}, "'conv' is asked to be digital"),
         ({"per_layer": {"pool": {"adc_bits": 8}}}, "'pool' is no layer on arrays"),
         ({"per_layer": {"head": {"adc_bits": 8}}}, "the network has no 'head'"),
-        ({"per_layer": {"fc1": {"adc_bit": 8}}}, "per_layer.fc1: no field 'adc_bit'"),
+        (
+            {"per_layer": {"fc1": {"adc_bit": 8}}},
+            "per_layer: hardware: layer.fc1: no field 'adc_bit'; a layer may have its own",
+        ),
         ({"per_layer": {"fc1": {"adc_bits": 99}}}, "adc_bits"),
         ({"masks": {"fc1": torch.ones(3, 3)}}, "fc1 is [3, 3], its weight is [32, 72]"),
     ],
@@ -398,3 +402,75 @@ def test_import_takes_no_torch_and_names_what_there_is() -> None:
         _ = hwloop.covert
     with pytest.raises(RecipeError):
         hwloop.convert(model(), SMALL, calibrate=images(), per_layer={"fc1": {"rows": 8}})
+
+
+OWN = {
+    "dac_bits": 4,
+    "bits_per_cycle": 2,
+    "subtraction": "analog",
+    "adc": {"kind": "sar", "noise": 0.2},
+    "wire": 30.0,
+    "sense": 500.0,
+    "placement": "near",
+    "copies": 2,
+}
+
+
+def test_a_layer_with_hardware_of_its_own_reads_as_on_a_chip_of_only_such_hardware() -> None:
+    whole = SMALL.model_copy(update=OWN | {"adc": hwloop.HardwareConfig(adc=OWN["adc"]).adc})
+    mixed, alike, plain = converted(per_layer={"fc1": OWN}), converted(hardware=whole), converted()
+    x = 0.5 * torch.rand(6, 72)
+    with torch.no_grad():
+        found, same, other = (
+            analog.program(0).get_submodule("network.fc1")(x) for analog in (mixed, alike, plain)
+        )
+        assert torch.equal(found, same)
+        assert not torch.equal(found, other)
+        assert torch.equal(*(a.get_submodule("network.fc2")(x[:, :32]) for a in (mixed, plain)))
+
+
+def test_ways_of_holding_weights_differ_by_layer() -> None:
+    mixed = converted(per_layer={"fc1": {"encoding": "offset", "slices": 2}})
+    assert (mixed.map.layers["fc1"].encoding, mixed.map.layers["fc1"].slices) == ("offset", 2)
+    assert mixed.map.layers["fc2"].encoding == "differential"
+    with pytest.raises(ValueError, match=r"layer fc1: the quick model of train\(\)"):
+        mixed.train()
+
+
+def test_a_recipe_says_which_layers_are_digital_and_which_have_their_own_hardware(tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path,
+        **{
+            "network": f'factory = "{NETWORK}"\ndigital = ["co*"]',
+            "train": "epochs = 1",
+            "quantize": "epochs = 0",
+            "hardware.layer.fc2": 'adc_bits = 7\nwire = 30.0\nencoding = "offset"',
+            "spice": "tiles = 0",
+            "evaluate": "instances = 1\nimages = 50",
+        },
+    )
+    done = command("run", recipe, "--out", tmp_path / "run", "--json")
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    assert set(summary["layers"]) == {"fc1", "fc2"}
+    assert summary["adc"]["bits_per_layer"]["fc2"] == 7
+    assert read_map(tmp_path / "run" / "maps.h5").layers["fc2"].encoding == "offset"
+    again = hwloop.load(tmp_path / "run" / "maps.h5", network())
+    assert again.hardware.of("fc2").wire == 30.0
+
+
+@pytest.mark.parametrize(
+    ("section", "text", "said"),
+    [
+        ("hardware.layer.fc3", "adc_bits = 7", "hardware.layer.fc3: the network has no such layer"),
+        ("hardware.layer.fc2", "rows = 7", "layer.fc2.rows: is one for all layers"),
+        ("hardware.layer.fc2", "adc_bits = 99", "layer.fc2.adc_bits"),
+    ],
+)
+def test_hardware_of_a_layer_is_checked_in_one_line(
+    tmp_path: Path, section: str, text: str, said: str
+) -> None:
+    failed = command("run", write_recipe(tmp_path, **{section: text}), "--out", tmp_path / "run")
+    assert failed.exit_code == 1
+    assert said in failed.stderr
+    assert failed.stderr.count("\n") == 1
