@@ -32,7 +32,7 @@ from hwloop.recipe import HardwareConfig, Recipe, RecipeError, Scale, checked
 
 def convert(
     model: nn.Module,
-    hardware: HardwareConfig | None = None,
+    hardware: HardwareConfig | Mapping[str, Any] | None = None,
     calibrate: Batch | Iterable[Batch] = None,
     *,
     digital: Sequence[str] = (),
@@ -82,18 +82,25 @@ def convert(
     if masks is not None:
         prune_by_masks(net, masks)
     layers = crossbar_layers(net)
-    choice = _by_layer(net, hardware or HardwareConfig(), per_layer or {})
+    if not isinstance(hardware, HardwareConfig):
+        hardware = checked(HardwareConfig, dict(hardware or {}), "hardware")
+    choice = _by_layer(net, hardware, per_layer or {})
     card = card_of(choice)
     kept = {name: to_matrix(layer).detach() != 0 for name, layer in layers.items()}
     codes = quantize(net, kept, largest_codes(choice, card, layers), scale, clip)
     inputs = list(batches(net, calibrate))
+    try:
+        ranges_of_inputs = calibrate_inputs(net, iter(inputs))
+    except (RuntimeError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise NetworkError(f"calibrate: the network does not take these inputs ({reason})") from error
     built = build_map(
         name or f"{type(model).__module__}:{type(model).__qualname__}",
         net,
         {name: (layer.codes, layer.scale) for name, layer in codes.items()},
         card,
         (choice.rows, choice.cols),
-        calibrate_inputs(net, iter(inputs)),
+        ranges_of_inputs,
         **choice.held,
         of_layer={name: choice.of(name).held for name in choice.layer},
     )

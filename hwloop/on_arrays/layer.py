@@ -60,13 +60,21 @@ class ArrayLayer(nn.Module):
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
         """Return the layer's output, of the shape and type that the layer itself would give."""
         with torch.autocast(input.device.type, enabled=False):
-            # Gradients end where inputs saturate the DAC, whose reading that does not change.
-            x = input.to(torch.float32).clamp(self._low, self._high)
             if self.training and self.quick is not None:
-                return self.quick(x).to(input.dtype)
+                return self._train(self.quick, self._clamped(input, torch.float32)).to(input.dtype)
             if self.hardware is None:
                 raise RuntimeError("nothing is programmed: program(chip) draws a chip and writes it")
+            x = self._clamped(input, self.layer.weight.dtype)
             return HardwareLayer(self.name, self.layer, self.hardware)(x).to(input.dtype)
+
+    def _clamped(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """End gradients where inputs saturate the DAC, whose reading that does not change."""
+        return x.to(dtype).clamp(self._low, self._high)
+
+    def _train(self, quick: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        one = isinstance(self.layer, nn.Conv2d) and x.ndim == 3
+        found: torch.Tensor = quick(x[None] if one else x)
+        return found[0] if one else found
 
     def __getattr__(self, name: str) -> Any:
         try:

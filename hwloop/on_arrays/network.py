@@ -78,8 +78,15 @@ class NetworkOnArrays(nn.Module):
 
     @property
     def map(self) -> ConductanceMap:
-        """The conductance map of the weights and digital parameters as they are now, not programmed."""
+        """The conductance map of the weights and digital parameters as they are now, not programmed.
+
+        Raises:
+            ValueError: if weights are not finite.
+        """
         self.hold()
+        for name, layer in self._layers.items():
+            if not bool(layer.layer.weight.isfinite().all()):
+                raise ValueError(f"layer {name}: weights are not finite; lower the learning rate")
         return self._codes.reached(self.network)
 
     @property

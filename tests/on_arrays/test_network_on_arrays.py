@@ -474,3 +474,47 @@ def test_hardware_of_a_layer_is_checked_in_one_line(
     assert failed.exit_code == 1
     assert said in failed.stderr
     assert failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_other_types_keep_theirs(dtype: torch.dtype) -> None:
+    analog = hwloop.convert(model().to(dtype), SMALL, calibrate=images().to(dtype)).program(0)
+    with torch.no_grad():
+        assert analog(images().to(dtype)).dtype == dtype
+    F.cross_entropy(analog.train()(images().to(dtype)).float(), torch.zeros(12, dtype=torch.long)).backward()
+    assert all(p.grad is not None and p.grad.dtype == dtype for p in analog.parameters())
+
+
+def test_one_image_without_a_batch_is_read_and_trained() -> None:
+    analog = hwloop.convert(nn.Sequential(nn.Conv2d(1, 4, 3)), SMALL, calibrate=images()).program(0)
+    assert analog(images()[0]).shape == analog.train()(images()[0]).shape == (4, 6, 6)
+
+
+def test_an_optimiser_that_calls_the_loss_itself_holds_the_weights_too() -> None:
+    analog = converted()
+    optimizer = torch.optim.LBFGS(analog.parameters(), lr=1.0, max_iter=2)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(analog.train()(images()), torch.zeros(12, dtype=torch.long))
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    levels = {name: analog._codes.level_set(name) for name in analog.map.layers}
+    for name, level_set in levels.items():
+        weight = analog.state_dict()[f"{name}.weight"]
+        assert float(weight.abs().max()) <= level_set.scale * level_set.levels * (1 + 1e-6)
+
+
+def test_what_cannot_be_calibrated_or_written_is_one_line() -> None:
+    with pytest.raises(NetworkError, match="calibrate: the network does not take these inputs"):
+        hwloop.convert(model(), SMALL, calibrate=torch.rand(3, 7))
+    with pytest.raises(ValueError, match="activations are not finite"):
+        hwloop.convert(model(), SMALL, calibrate=images() * float("nan"))
+    with pytest.raises(RecipeError, match="hardware: row: no such key; did you mean 'rows'"):
+        hwloop.convert(model(), {"row": 16}, calibrate=images())
+    analog = converted()
+    analog.network.fc2.weight.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="layer fc2: weights are not finite"):
+        analog.program(0)
