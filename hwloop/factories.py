@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,13 @@ def working_directory_first() -> Iterator[None]:
         sys.path.remove(folder)
         if folder not in sys.path:
             sys.path.append(folder)
+
+
+def module_file(module_name: str) -> Path | None:
+    """Return the file of a module that has been imported, or can be found; None if it has none."""
+    with working_directory_first():
+        spec = importlib.util.find_spec(module_name)
+    return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
 def call_factory(module_name: str, name: str) -> Any:

@@ -66,7 +66,12 @@ def init(
         ),
     ],
     data: Annotated[
-        str, typer.Option("--data", help="Images: mnist, an NPZ file, or a folder.", show_default=True)
+        str,
+        typer.Option(
+            "--data",
+            help="Images: mnist, an NPZ file, a folder, or package.module:factory.",
+            show_default=True,
+        ),
     ] = "mnist",
     out: Annotated[Path, typer.Option("--out", help="Recipe to write.")] = Path("recipe.toml"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Write over a recipe that is there.")] = False,
@@ -97,7 +102,6 @@ def _fill(inputs: Inputs, name: str) -> str:
     from hwloop.networks import crossbar_layers, to_matrix
 
     recipe, dataset = inputs.recipe, inputs.dataset
-    channels, height, width = dataset.test_x.shape[1:]
     layers = []
     for layer, module in crossbar_layers(inputs.network()).items():
         rows, cols = to_matrix(module).shape
@@ -110,7 +114,7 @@ def _fill(inputs: Inputs, name: str) -> str:
         name=name,
         network_text=_toml(recipe.network.factory),
         data_text=_toml(recipe.data.name),
-        images=f"{channels}×{height}×{width} images",
+        images="×".join(map(str, dataset.test_x.shape[1:])) + " inputs",
         classes=dataset.classes,
         train=len(dataset.train_x),
         test=len(dataset.test_x),

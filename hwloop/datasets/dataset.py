@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from device_models import stream
+from hwloop.factories import module_file
 
 from .cifar import holds_cifar, read_cifar, refuse_pickles
+from .factory import is_factory, make_parts
 from .folders import holds_images, read_folders
 from .idx import holds_idx, read_idx
 from .npz import read_npz
@@ -22,8 +24,8 @@ from .part import DatasetError, Part, check_bytes, read_bytes
 SHIPPED = ("mnist",)
 
 KNOWN = (
-    f"{', '.join(SHIPPED)}, a .npz file in the layout of Keras, or a folder of IDX files, of binary CIFAR "
-    "files, or of images (train/CLASS/*.jpg and val/CLASS/*.jpg)"
+    f"{', '.join(SHIPPED)}, package.module:factory, a .npz file in the layout of Keras, or a folder of IDX "
+    "files, of binary CIFAR files, or of images (train/CLASS/*.jpg and val/CLASS/*.jpg)"
 )
 
 
@@ -33,7 +35,8 @@ class Dataset:
 
     Attributes:
         name: ``mnist`` or the path that was given.
-        train_x, validation_x, test_x: float32 ``[n, channels, height, width]``, 0 to 1.
+        train_x, validation_x, test_x: float32 ``[n, channels, height, width]``, 0 to 1; from a factory what
+            it gives, ``[n, ...]``.
         train_y, validation_y, test_y: int64 ``[n]``, classes from 0.
     """
 
@@ -63,9 +66,10 @@ def load_dataset(
     """Load a shipped dataset by name, or the user's own files.
 
     Args:
-        name_or_path: ``mnist``, a path that ends in ``.npz``, or a folder; ``docs/networks.md`` has what a
-            folder may hold.
-        validation: how many training images to hold back, drawn by a permutation that ``seed`` fixes.
+        name_or_path: ``mnist``, ``package.module:factory``, a path that ends in ``.npz``, or a folder;
+            ``docs/networks.md`` has what a folder may hold.
+        validation: how many training images to hold back, drawn by a permutation that ``seed`` fixes; a
+            factory that has a part for that gives all of it.
         seed: seed of the permutation.
         train_images: how many of the others to train on, drawn by the same permutation; None = all.
         test_images: how many test images to load, the first ones; None = all.
@@ -78,13 +82,26 @@ def load_dataset(
         DatasetError: if there is no such dataset, or a file is not in its layout.
     """
     name = str(name_or_path)
+    if is_factory(name):
+        return _made(name, validation, seed, train_images, test_images, image_size)
     train, test = (part.mixed() for part in _read(name, image_size))
     if train.shape != test.shape:
         raise DatasetError(
             f"{name}: images to train on and to test with are of different sizes: {list(train.shape)} and "
             f"{list(test.shape)} (channels, height, width)"
         )
-    images = len(train.labels)
+    held_back, rest = _split(name, len(train.labels), validation, train_images, seed)
+    tested = np.arange(len(test.labels))[:test_images]
+    total = (len(held_back) + len(rest) + len(tested)) * math.prod(train.shape)
+    check_bytes(name, total, "use fewer (data.train_images, data.validation, evaluate.images)")
+    parts = [_tensors(part, index) for part, index in ((train, rest), (train, held_back), (test, tested))]
+    return Dataset(name, *parts[0], *parts[1], *parts[2])
+
+
+def _split(
+    name: str, images: int, validation: int, train_images: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which training images are held back, and which of the others are trained on."""
     if not 0 <= validation < images:
         raise DatasetError(f"{name}: validation = {validation}, but there are {images} training images")
     if train_images is not None and train_images > images - validation:
@@ -93,12 +110,25 @@ def load_dataset(
             f"{validation} are held back"
         )
     order = stream(seed, "data", "validation").permutation(images)
-    held_back, rest = np.sort(order[:validation]), np.sort(order[validation:][:train_images])
-    tested = np.arange(len(test.labels))[:test_images]
-    total = (len(held_back) + len(rest) + len(tested)) * math.prod(train.shape)
-    check_bytes(name, total, "use fewer (data.train_images, data.validation, evaluate.images)")
-    parts = [_tensors(part, index) for part, index in ((train, rest), (train, held_back), (test, tested))]
-    return Dataset(name, *parts[0], *parts[1], *parts[2])
+    return np.sort(order[:validation]), np.sort(order[validation:][:train_images])
+
+
+def _made(
+    name: str,
+    validation: int,
+    seed: int,
+    train_images: int | None,
+    test_images: int | None,
+    image_size: int | None,
+) -> Dataset:
+    """Return what a factory makes, split as files are."""
+    if image_size is not None:
+        raise DatasetError(f"{name}: is no folder of images, so data.image_size has no meaning")
+    train, *held, test = make_parts(name)
+    held_back, rest = _split(name, len(train[1]), 0 if held else validation, train_images, seed)
+    kept_x, kept_y = held[0] if held else (train[0][held_back], train[1][held_back])
+    tested = slice(test_images)
+    return Dataset(name, train[0][rest], train[1][rest], kept_x, kept_y, test[0][tested], test[1][tested])
 
 
 def _read(name: str, image_size: int | None) -> tuple[Part, Part]:
@@ -136,11 +166,15 @@ def fingerprint(name: str) -> dict[str, str]:
     """Return SHA-256 by path of the files behind a dataset, to tell whether they are as they were.
 
     For a folder it is one for all files in it; of a folder of images, for their names and sizes. A shipped
-    dataset has none: it belongs to the code.
+    dataset has none: it belongs to the code. A factory has that of its module; files that it reads are not
+    looked at.
     """
     path = Path(name)
     if name in SHIPPED:
         return {}
+    if is_factory(name):
+        origin = module_file(name.partition(":")[0])
+        return {} if origin is None else {name: hashlib.sha256(read_bytes(origin)).hexdigest()}
     if not path.is_dir():
         return {name: hashlib.sha256(read_bytes(path)).hexdigest()}
     total = hashlib.sha256()

@@ -150,13 +150,19 @@ def _check_layers(field: str, named: Iterable[str], layers: Collection[str]) -> 
 def _check_shapes(net: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
     """Raise NetworkError unless the network takes the images and gives a logit for each class."""
     shape = list(dataset.test_x.shape[1:])
+    if recipe.data.shift and len(shape) != 3:
+        raise RecipeError(f"data.shift: moves images; inputs of shape {shape} are none")
     name = f"network {recipe.network.factory!r}"
     try:
         with torch.no_grad():
             logits = net(dataset.test_x[:1])
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise NetworkError(f"{name} does not take images of shape {shape} ({reason})") from error
+    if not isinstance(logits, torch.Tensor):
+        raise NetworkError(
+            f"{name} gives {type(logits).__name__}; needed is a tensor of logits [batch, classes]"
+        )
     if logits.ndim != 2 or logits.shape[1] < dataset.classes:
         raise NetworkError(
             f"{name} gives outputs of shape {list(logits.shape)} for one image; "

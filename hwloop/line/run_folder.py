@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ import spice_netlists
 from device_models.files import write_atomically
 from device_models.folders import alone_in, discard, is_vacant
 from hwloop.datasets import fingerprint
+from hwloop.factories import module_file
 from hwloop.networks import onnx_file
 from hwloop.recipe import Recipe
 
@@ -138,9 +138,8 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     files += [network] if network else []
     digests = {name: _digest(Path(name)) for name in files} | fingerprint(recipe.data.name)
     module = recipe.network.factory.partition(":")[0]
-    spec = None if network else importlib.util.find_spec(module)
-    if spec is not None and spec.origin is not None:
-        digests[module] = _digest(Path(spec.origin))
+    if not network and (origin := module_file(module)) is not None:
+        digests[module] = _digest(origin)
     return {
         "format": FORMAT,
         "recipe": recipe.model_dump(mode="json"),

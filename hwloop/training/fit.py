@@ -149,7 +149,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * schedule(done)
                 x = shifted(dataset.train_x[index], shift, moves)
-                x = x.to(device, memory_format=memory_format)
+                x = x.to(device, memory_format=memory_format) if x.ndim == 4 else x.to(device)
                 y = dataset.train_y[index].to(device)
                 logits = net(x)
                 loss = loss_of(x, logits, y)

@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from hwloop.line import load_inputs
+from hwloop.line import RunFolder, load_inputs
 from hwloop.networks import NetworkError, crossbar_layers, load_weights, prune_by_masks, to_matrix
-from hwloop.recipe import RecipeError, load_recipe, with_setting
+from hwloop.recipe import Recipe, RecipeError, load_recipe, with_setting
 from tests.line.test_cli import failed_with_one_line, hwloop
 from tests.line.tiny import write_digits
 
@@ -168,3 +168,113 @@ def test_weights_of_an_onnx_file_are_not_trained_anew() -> None:
     assert recipe.network.trained == "nets/a.onnx"
     assert with_setting(recipe, "network.weights=b.safetensors").network.trained == "b.safetensors"
     assert load_recipe().network.trained == ""
+
+
+DATA = """\
+import torch
+from torch.utils.data import TensorDataset
+
+
+def _part(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 3
+    x = torch.randn(count, 2, 20, generator=generator) + y[:, None, None]
+    return TensorDataset(x, y)
+
+
+def two():
+    return _part(120, 1), _part(60, 2)
+
+
+def three():
+    return _part(120, 1), _part(30, 3), _part(60, 2)
+
+
+def ragged():
+    return [(torch.zeros(3), 0), (torch.zeros(4), 1)], [(torch.zeros(3), 0)]
+
+
+def one():
+    return _part(3, 1)
+
+
+def text():
+    return [("a", 0)], [("b", 1)]
+
+
+def net():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(40, 3))
+
+
+class Both(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(40, 3)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1)), x
+"""
+
+
+@pytest.fixture
+def own_data(folder: Path) -> Iterator[Path]:
+    (folder / "own_data_of_a_user.py").write_text(DATA, "utf-8")
+    yield folder
+    sys.modules.pop("own_data_of_a_user", None)
+
+
+@pytest.mark.parametrize(("factory", "held"), [("two", 20), ("three", 30)])
+def test_data_of_a_factory_go_through_the_line(own_data: Path, factory: str, held: int) -> None:
+    settings = _settings("data.validation=20", "train.epochs=3", "evaluate.instances=1")
+    network, data = "own_data_of_a_user:net", f"data.name=own_data_of_a_user:{factory}"
+    done = hwloop("run", "--network", network, "--set", data, *settings, "--out", "run", "--json")
+    assert done.exit_code == 0, done.output
+    recipe = load_recipe_of(own_data / "run")
+    inputs = load_inputs(recipe)
+    assert len(inputs.dataset.validation_x) == held
+    assert inputs.dataset.train_x.shape == (100 if held == 20 else 120, 2, 20)
+    assert float(inputs.dataset.train_x.min()) < 0  # floats stay what they are
+    # Another content of the module is another run.
+    (own_data / "own_data_of_a_user.py").write_text(DATA + "\n# changed\n", "utf-8")
+    again = hwloop("run", "--network", network, "--set", data, *settings, "--out", "run")
+    assert "another content of own_data_of_a_user" in failed_with_one_line(again)
+
+
+def load_recipe_of(run: Path) -> Recipe:
+    return RunFolder.reopen(run).recipe
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("ragged", "training, item 1: [4], those before [3]"),
+        ("one", "gives TensorDataset; needed are two data sets"),
+        ("text", "training, item 0: no tensor and class"),
+        ("none", "'own_data_of_a_user' has no factory 'none'"),
+    ],
+)
+def test_data_that_a_factory_cannot_give_are_one_line(own_data: Path, factory: str, said: str) -> None:
+    failed = hwloop(
+        "run",
+        "--network",
+        "own_data_of_a_user:net",
+        "--set",
+        f"data.name=own_data_of_a_user:{factory}",
+        "--out",
+        "r",
+    )
+    assert said in failed_with_one_line(failed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["network.factory=own_data_of_a_user:Both"], "gives tuple; needed is a tensor of logits"),
+        (["data.shift=2"], "data.shift: moves images; inputs of shape [2, 20] are none"),
+    ],
+)
+def test_what_no_loss_takes_is_said_before_training(own_data: Path, settings: list[str], said: str) -> None:
+    given = ["data.name=own_data_of_a_user:three", *settings]
+    words = [word for text in given for word in ("--set", text)]
+    failed = hwloop("run", "--network", "own_data_of_a_user:net", *words, "--out", "r")
+    assert said in failed_with_one_line(failed)
