@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from device_models.crossbar import Wires
+from hwloop.datasets import Goal
 from hwloop.hardware import FastHardware, network_from_map, on_hardware
 from hwloop.mapping import (
     UNUSED_LINE,
@@ -243,6 +244,7 @@ class Search:
         validation: images and labels that bits are chosen by.
         instances: device instances of which the mean counts; named, so that evaluation never meets them.
         batch: images at a time.
+        goal: what the score is; None = what follows from the labels.
         progress: called with the fraction done and a few words.
     """
 
@@ -258,13 +260,14 @@ class Search:
         validation: tuple[torch.Tensor, torch.Tensor],
         instances: int = 2,
         batch: int = 500,
+        goal: Goal | None = None,
         progress: Callable[[float, str], None] | None = None,
     ) -> None:
         self._net, self._map, self._wires = network_from_map(net, conductance_map), conductance_map, wires
         self._readout = readout.lossless
         self._ranges = Ranges(net, conductance_map, wires, readout, seed=seed, images=calibration)
         self._lossless = self._ranges.lossless_bits
-        self._seed, self._validation, self._batch = seed, validation, batch
+        self._seed, self._validation, self._batch, self._goal = seed, validation, batch, goal
         self._names = [f"adc {number}" for number in range(instances)]
         self._progress = progress
         self._reads = 0
@@ -310,7 +313,7 @@ class Search:
         hardware = FastHardware(self._wires, readout, seed=self._seed, instance=instance)
         hardware.program(self._map)
         self._reads += 1
-        return accuracy(on_hardware(self._net, hardware), *self._validation, self._batch)
+        return accuracy(on_hardware(self._net, hardware), *self._validation, self._batch, self._goal)
 
     def _tell(self, fraction: float, text: str) -> None:
         if self._progress is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from hwloop.datasets import Goal
 from hwloop.hardware import Hardware, network_from_map, on_hardware
 from hwloop.mapping import ConductanceMap
 from hwloop.training.fit import accuracy
@@ -21,6 +22,7 @@ def evaluate_instances(
     *,
     instances: Iterable[int],
     batch: int = 500,
+    goal: Goal | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> list[float]:
     """Return the accuracy of a map on each of several device instances.
@@ -33,6 +35,7 @@ def evaluate_instances(
         y: their labels.
         instances: numbers of the instances.
         batch: images at a time.
+        goal: what the score is; None = what follows from the labels.
         progress: called with the fraction done and a few words.
     """
     quantized = network_from_map(net, conductance_map)
@@ -41,7 +44,7 @@ def evaluate_instances(
     for number in numbers:
         hardware = make_hardware(number)
         hardware.program(conductance_map)
-        results.append(accuracy(on_hardware(quantized, hardware), x, y, batch))
+        results.append(accuracy(on_hardware(quantized, hardware), x, y, batch, goal))
         if progress is not None:
             progress(
                 len(results) / len(numbers), f"instance {len(results)} of {len(numbers)}: {results[-1]:.2%}"

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,23 @@ def module_file(module_name: str) -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
+def imported(module_name: str, name: str) -> Any:
+    """Import a module, that is, run its code, and return a callable of it.
+
+    Raises:
+        ValueError: if there is no such module or callable.
+    """
+    with working_directory_first():
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(f"module {module_name!r} cannot be imported ({error})") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise ValueError(f"{module_name!r} has no function {name!r}")  # noqa: TRY004 - a wrong name
+    return found
+
+
 def call_factory(module_name: str, name: str) -> Any:
     """Import a module, that is, run its code, and return what a callable of it gives without arguments.
 
@@ -43,16 +60,10 @@ def call_factory(module_name: str, name: str) -> Any:
         ValueError: if there is no such module or callable, or it needs arguments. What its code raises is
             its own.
     """
+    factory = imported(module_name, name)
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise ValueError(f"the factory must need no arguments ({error})") from error
     with working_directory_first():
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise ValueError(f"module {module_name!r} cannot be imported ({error})") from error
-        factory: Callable[[], Any] | None = getattr(module, name, None)
-        if not callable(factory):
-            raise ValueError(f"{module_name!r} has no factory {name!r}")  # noqa: TRY004 - a wrong name
-        try:
-            inspect.signature(factory).bind()
-        except TypeError as error:
-            raise ValueError(f"the factory must need no arguments ({error})") from error
         return factory()

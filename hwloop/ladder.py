@@ -194,7 +194,7 @@ def start_from(run: Run, network: str, folder: Path) -> Start:
         clipped=None if clip is None else on_arrays(clip, folder / "clipped"),
         wires=inputs.wires,
         dataset=dataset,
-        digital=accuracy(net, dataset.test_x, dataset.test_y),
+        digital=accuracy(net, dataset.test_x, dataset.test_y, goal=dataset.goal),
     )
 
 
@@ -303,6 +303,7 @@ class _Rung:
             self.start.dataset.test_y,
             instances=range(first, first + count),
             batch=self.recipe.evaluate.batch,
+            goal=self.start.dataset.goal,
             progress=lambda fraction, text: self.tell(0.5 + fraction / 2, text),
         )
         return self._found(accuracies, tally, seconds)
@@ -331,7 +332,9 @@ class _Rung:
             checkpoint=task.file("digital"),
             progress=self.tell,
         )
-        found = accuracy(net, self.start.dataset.test_x, self.start.dataset.test_y)
+        found = accuracy(
+            net, self.start.dataset.test_x, self.start.dataset.test_y, goal=self.start.dataset.goal
+        )
         return {**self._found([found], Tally(), time.monotonic() - started), "arrays": 0}
 
     def _on_chips(self, place: Path) -> dict[str, Any]:
@@ -348,6 +351,7 @@ class _Rung:
                 self.start.dataset.test_y,
                 instances=[0],
                 batch=self.recipe.evaluate.batch,
+                goal=self.start.dataset.goal,
             )
             started = time.monotonic()
             outcome = self._do(place / f"chip-{chip}", tally, name)
@@ -360,7 +364,11 @@ class _Rung:
             )
             after.append(
                 accuracy(
-                    read, self.start.dataset.test_x, self.start.dataset.test_y, self.recipe.evaluate.batch
+                    read,
+                    self.start.dataset.test_x,
+                    self.start.dataset.test_y,
+                    self.recipe.evaluate.batch,
+                    self.start.dataset.goal,
                 )
             )
             self.tell((chip + 1) / self.chips, f"chip {chip + 1}: {before[-1]:.2%} to {after[-1]:.2%}")

@@ -102,6 +102,27 @@ class Data(_Section):
     shift: int = Field(default=0, ge=0, le=64)
 
 
+GoalName = Annotated[
+    str,
+    _reads(
+        r"auto|classification|regression|next-token|[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+        "auto, classification, regression, next-token or package.module:function",
+    ),
+]
+
+
+class Task(_Section):
+    """What is wanted of the network's outputs; see :class:`hwloop.datasets.Goal`.
+
+    Attributes:
+        loss: what training lowers.
+        metric: the score that figures are of, 1 at best; reports call it accuracy.
+    """
+
+    loss: GoalName = "auto"
+    metric: GoalName = "auto"
+
+
 class Train(_Section):
     """Training of the dense network."""
 
@@ -490,6 +511,7 @@ class Recipe(_Section):
     seed: int = Field(default=1, ge=0, lt=2**63)
     network: Network = Network()
     data: Data = Data()
+    task: Task = Task()
     train: Train = Train()
     prune: Prune = Prune()
     quantize: Quantize = Quantize()

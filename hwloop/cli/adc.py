@@ -101,6 +101,7 @@ def _search(
             validation=(dataset.validation_x[:images].clone(), dataset.validation_y[:images]),
             instances=instances,
             batch=choice.evaluate.batch,
+            goal=dataset.goal,
             progress=progress.update,
         )
         found = search.run(max_loss / 100)

@@ -82,6 +82,7 @@ def simulate(
                 y,
                 instances=range(instances),
                 batch=choice.evaluate.batch,
+                goal=dataset.goal,
                 progress=progress.update,
             )
         except SpiceError as error:

@@ -52,6 +52,8 @@ def recipe_of(conductance_map: ConductanceMap, maps: Path, given: Path | None) -
         raise RecipeError(f"{error}; give one with --recipe") from error
     if recipe.data.name not in SHIPPED:
         raise RecipeError(f"{maps}: was made with images from files; name them in a recipe with --recipe")
+    if ":" in recipe.task.loss + recipe.task.metric:
+        raise RecipeError(f"{maps}: its recipe names functions; name them in a recipe with --recipe")
     if recipe.hardware.adc.kind == "measured":
         raise RecipeError(f"{maps}: was read with an ADC from a file; name it in a recipe with --recipe")
     return recipe

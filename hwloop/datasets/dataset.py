@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from hwloop.factories import module_file
 from .cifar import holds_cifar, read_cifar, refuse_pickles
 from .factory import is_factory, make_parts
 from .folders import holds_images, read_folders
+from .goal import Goal
 from .idx import holds_idx, read_idx
 from .npz import read_npz
 from .part import DatasetError, Part, check_bytes, read_bytes
@@ -37,7 +38,8 @@ class Dataset:
         name: ``mnist`` or the path that was given.
         train_x, validation_x, test_x: float32 ``[n, channels, height, width]``, 0 to 1; from a factory what
             it gives, ``[n, ...]``.
-        train_y, validation_y, test_y: int64 ``[n]``, classes from 0.
+        train_y, validation_y, test_y: int64 ``[n]``, classes from 0; from a factory what it gives.
+        goal: what is wanted of a network's outputs.
     """
 
     name: str
@@ -47,10 +49,13 @@ class Dataset:
     validation_y: torch.Tensor
     test_x: torch.Tensor
     test_y: torch.Tensor
+    goal: Goal = field(default_factory=Goal)
 
     @property
     def classes(self) -> int:
-        """Number of classes, from the largest label of any part."""
+        """Number of classes, from the largest label of any part; 0 where targets are no classes."""
+        if self.train_y.is_floating_point():
+            return 0
         return 1 + max(int(y.max()) for y in (self.train_y, self.validation_y, self.test_y) if len(y))
 
 

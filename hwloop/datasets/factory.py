@@ -60,36 +60,35 @@ def _read(where: str, part: Any) -> Samples:
     if not isinstance(part, Iterable) and not hasattr(part, "__getitem__"):
         raise DatasetError(f"{where}: is {type(part).__name__}, no data set")
     inputs: list[torch.Tensor] = []
-    classes: list[int] = []
+    targets: list[torch.Tensor] = []
     size = 0
     for number, item in enumerate(_items(part)):
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise DatasetError(
-                f"{where}, item {number}: is {type(item).__name__}, not a pair of input and class"
+                f"{where}, item {number}: is {type(item).__name__}, not a pair of input and target"
             )
         try:
-            x, label = torch.as_tensor(item[0]), int(item[1])
+            x, wanted = (torch.as_tensor(value) for value in item)
         except (TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise DatasetError(f"{where}, item {number}: no tensor and class ({reason})") from error
-        if inputs and x.shape != inputs[0].shape:
-            raise DatasetError(
-                f"{where}, item {number}: {list(x.shape)}, those before {list(inputs[0].shape)}"
-            )
-        if not 0 <= label < MAX_CLASSES:
-            raise DatasetError(
-                f"{where}, item {number}: class {label} is not between 0 and {MAX_CLASSES - 1}"
-            )
+            raise DatasetError(f"{where}, item {number}: no tensors ({reason})") from error
+        for found, before in ((x, inputs[:1]), (wanted, targets[:1])):
+            if before and found.shape != before[0].shape:
+                raise DatasetError(
+                    f"{where}, item {number}: {list(found.shape)}, those before {list(before[0].shape)}"
+                )
         size += x.numel() * x.element_size()
         check_bytes(where, size, "use a part of it")
         inputs.append(x.to(torch.float32) if x.is_floating_point() else x)
-        classes.append(label)
+        targets.append(wanted.to(torch.float32 if wanted.is_floating_point() else torch.int64))
     if not inputs:
         raise DatasetError(f"{where}: is empty")
-    x = torch.stack(inputs)
-    if x.is_floating_point() and not bool(x.isfinite().all()):
+    x, y = torch.stack(inputs), torch.stack(targets)
+    if any(values.is_floating_point() and not bool(values.isfinite().all()) for values in (x, y)):
         raise DatasetError(f"{where}: holds values that are not finite")
-    return x, torch.tensor(classes, dtype=torch.int64)
+    if not y.is_floating_point() and not 0 <= int(y.min()) <= int(y.max()) < MAX_CLASSES:
+        raise DatasetError(f"{where}: classes must lie between 0 and {MAX_CLASSES - 1}")
+    return x, y
 
 
 def _items(part: Any) -> Iterable[Any]:

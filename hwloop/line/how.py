@@ -28,7 +28,7 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
     """
     card, choice, prune = conductance_map.card, recipe.hardware, recipe.prune
     rows, cols = conductance_map.array_shape
-    images = found["train"]["test_images"]
+    images, score = found["train"]["test_images"], found["train"]["score"]
     loaded, trained = (
         f"weights of {recipe.network.trained}, as they are",
         f"{recipe.train.epochs} epochs of training",
@@ -65,6 +65,7 @@ def how_obtained(recipe: Recipe, conductance_map: ConductanceMap, found: Mapping
         "read_voltage": f"{card.read_voltage.value:g}",
         "retrain_epochs": recipe.retrain.epochs,
         "rows": rows,
+        "score": score,
         "sense": f"{choice.sense:g}",
         "wires": wires(choice),
     }

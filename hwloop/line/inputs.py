@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from device_models.card import DeviceCard
 from device_models.crossbar import Wires
 from device_models.parts import PartError, Parts, part_parameters
 from hwloop.cost import vectors_per_image
-from hwloop.datasets import Dataset, load_dataset
+from hwloop.datasets import Dataset, Goal, load_dataset
 from hwloop.hardware import card_of, largest_codes
 from hwloop.hardware import make_wires as make_wires
 from hwloop.networks import (
@@ -121,7 +121,7 @@ def load_images(recipe: Recipe, test_images: int) -> Dataset:
         DatasetError: if a file cannot be used.
     """
     data = recipe.data
-    return load_dataset(
+    dataset = load_dataset(
         data.name,
         data.validation,
         recipe.seed,
@@ -129,6 +129,7 @@ def load_images(recipe: Recipe, test_images: int) -> Dataset:
         test_images=test_images,
         image_size=data.image_size,
     )
+    return replace(dataset, goal=Goal(recipe.task.loss, recipe.task.metric))
 
 
 def check_part(field: str, parts: Parts[Any], name: str, parameters: Mapping[str, Any]) -> None:
@@ -159,12 +160,24 @@ def _check_shapes(net: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise NetworkError(f"{name} does not take images of shape {shape} ({reason})") from error
-    if not isinstance(logits, torch.Tensor):
-        raise NetworkError(
-            f"{name} gives {type(logits).__name__}; needed is a tensor of logits [batch, classes]"
-        )
-    if logits.ndim != 2 or logits.shape[1] < dataset.classes:
-        raise NetworkError(
-            f"{name} gives outputs of shape {list(logits.shape)} for one image; "
-            f"needed is [1, {dataset.classes} or more]"
-        )
+    _check_goal(name, logits, dataset)
+
+
+def _check_goal(name: str, outputs: Any, dataset: Dataset) -> None:
+    """Raise NetworkError unless loss and score take what the network gives for one input."""
+    wanted, goal = dataset.test_y[:1], dataset.goal
+    shape = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if wanted.ndim == 1 and goal.loss in ("auto", "classification") and isinstance(outputs, torch.Tensor):
+        classes = dataset.classes
+        if classes and (outputs.ndim != 2 or outputs.shape[1] < classes):
+            raise NetworkError(
+                f"{name} gives outputs of shape {shape} for one image; needed is [1, {classes} or more]"
+            )
+    try:
+        loss = goal.loss_of(outputs, wanted)
+        goal.scores(outputs, wanted, 1.0)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise NetworkError(f"{name}: the task does not take its outputs, {shape} ({reason})") from error
+    if loss.shape:
+        raise NetworkError(f"{name}: task.loss gives a tensor of shape {list(loss.shape)}, not a scalar")

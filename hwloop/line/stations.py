@@ -81,7 +81,7 @@ class Run:
 
     def accuracy(self, net: nn.Module) -> float:
         """Accuracy on the test images."""
-        return accuracy(net, *self.inputs.test)
+        return accuracy(net, *self.inputs.test, goal=self.inputs.dataset.goal)
 
     def hardware(self, instance: int | str) -> FastHardware:
         """Simulated arrays of one device instance, not programmed."""
@@ -113,7 +113,13 @@ def train(run: Run) -> Result:
             progress=run.progress.update,
         )
     save_weights(net, run.path("train", "weights.safetensors"))
-    return {"accuracy": run.accuracy(net), "test_images": len(run.inputs.test[0]), "records": _rows(records)}
+    x, y = run.inputs.test
+    return {
+        "accuracy": run.accuracy(net),
+        "score": run.inputs.dataset.goal.words(y),
+        "test_images": len(x),
+        "records": _rows(records),
+    }
 
 
 def prune(run: Run) -> Result:
@@ -206,11 +212,11 @@ def map_(run: Run) -> Result:
     run.publish(conductance_map, "map")
     # What is checked is the map as later stations read it.
     ideal = on_hardware(network_from_map(net, read_map(run.path("map", "maps.h5"))), _ideal(conductance_map))
-    x, y = run.inputs.test
+    x, _ = run.inputs.test
     with torch.no_grad():
         difference = float((ideal(x[:LOGIT_IMAGES]) - net(x[:LOGIT_IMAGES])).abs().max())
     return {
-        "accuracy": accuracy(ideal, x, y),
+        "accuracy": run.accuracy(ideal),
         "max_logit_difference": difference,
         "images": min(LOGIT_IMAGES, len(x)),
         "tiles": conductance_map.tiles,
@@ -307,6 +313,7 @@ def _evaluate(run: Run, station: str, conductance_map: ConductanceMap, first: in
             *run.inputs.device_test,
             instances=[first + number],
             batch=run.recipe.evaluate.batch,
+            goal=run.inputs.dataset.goal,
         )
         write_atomically(path, json.dumps(done).encode())
         run.progress.update(len(done) / count, f"device {len(done)} of {count}: {100 * done[-1]:.2f} %")

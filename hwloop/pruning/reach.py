@@ -150,7 +150,7 @@ def _to_accuracy(
     pruned: Callable[[Mapping[str, Keep], str], Pruned],
 ) -> tuple[Pruned, dict[str, float]]:
     """Bisect over how far all shares go down; the strongest pruning within the loss is taken."""
-    dense = accuracy(net, dataset.validation_x, dataset.validation_y)
+    dense = accuracy(net, dataset.validation_x, dataset.validation_y, goal=dataset.goal)
     mildest, strongest = 0, SMALLEST
     best: tuple[Pruned, dict[str, float]] | None = None
     smallest_loss = float("inf")
@@ -161,7 +161,9 @@ def _to_accuracy(
         except PruningError:
             strongest = level
             continue
-        lost = 100 * (accuracy(found.net, dataset.validation_x, dataset.validation_y) - dense)
+        lost = 100 * (
+            accuracy(found.net, dataset.validation_x, dataset.validation_y, goal=dataset.goal) - dense
+        )
         smallest_loss = min(smallest_loss, -lost)
         if lost >= target.value:
             mildest, best = level, (found, {"validation_loss_points": -lost})

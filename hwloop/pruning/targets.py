@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import optuna
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from device_models.converters import lossless_bits
 from device_models.random import stream_key, torch_stream
@@ -279,7 +278,7 @@ def _loss(net: nn.Module, shares: Shares, steps: Mapping[str, int], dataset: Dat
     with torch.random.fork_rng():
         torch.manual_seed(stream_key(seed, "target", "dropout") % 2**63)
         for index in order[: TUNING_STEPS * _BATCH].split(_BATCH):
-            loss = F.cross_entropy(net(dataset.train_x[index]), dataset.train_y[index])
+            loss = dataset.goal.loss_of(net(dataset.train_x[index]), dataset.train_y[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -289,4 +288,4 @@ def _loss(net: nn.Module, shares: Shares, steps: Mapping[str, int], dataset: Dat
     net.eval()
     x, y = dataset.validation_x[:VALIDATION_IMAGES], dataset.validation_y[:VALIDATION_IMAGES]
     with torch.no_grad():
-        return float(F.cross_entropy(net(x), y))
+        return float(dataset.goal.loss_of(net(x), y))

@@ -85,6 +85,7 @@ def evaluate(design: Design, out: Path, instance: int, priced: tuple[Readout, Fi
         *run.inputs.device_test,
         instances=[instance],
         batch=design.recipe.evaluate.batch,
+        goal=run.inputs.dataset.goal,
     )
     bits = {f"adc_bits {layer}": value for layer, value in figures["adc_bits"].items()}
     return [

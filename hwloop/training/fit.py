@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from device_models.random import stream_key, torch_stream
-from hwloop.datasets import Dataset
+from hwloop.datasets import Dataset, Goal
 from hwloop.networks import digest
 from hwloop.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
@@ -63,9 +63,9 @@ def constant(_progress: float) -> float:
     return 1.0
 
 
-def cross_entropy(_images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Loss that knows the labels alone."""
-    return F.cross_entropy(logits, labels)
+def plain_loss(goal: Goal) -> Loss:
+    """Return the loss that knows the targets alone."""
+    return lambda _images, outputs, targets: goal.loss_of(outputs, targets)
 
 
 def fit(
@@ -80,7 +80,7 @@ def fit(
     weight_decay: float = 0.0,
     shift: int = 0,
     schedule: Schedule = cosine,
-    loss_of: Loss = cross_entropy,
+    loss_of: Loss | None = None,
     regulariser: Callable[[], torch.Tensor] | None = None,
     after_step: Callable[[], None] | None = None,
     checkpoint: Path | None = None,
@@ -102,7 +102,7 @@ def fit(
         weight_decay: decoupled weight decay of everything but biases and scales.
         shift: each image is moved by up to so many pixels in both directions, anew in each epoch.
         schedule: learning rate as a fraction of its peak, over the fraction of the training done.
-        loss_of: gives the loss of a batch.
+        loss_of: gives the loss of a batch; None = that of the dataset's goal.
         regulariser: gives a scalar that is added to the loss of each step.
         after_step: called after each step, for example to set pruned weights back to zero.
         checkpoint: file to save to after each epoch and to resume from.
@@ -133,6 +133,8 @@ def fit(
     records = _resume(checkpoint, settings, net, optimizer)
     if after_step is not None and not records:
         after_step()
+    goal, spread = dataset.goal, dataset.goal.spread(dataset.train_y)
+    loss_of = loss_of or plain_loss(goal)
     steps = math.ceil(len(dataset.train_x) / batch)
     device = next(net.parameters()).device
     memory_format = _memory_format(net)
@@ -141,7 +143,7 @@ def fit(
     for epoch in range(len(records) + 1, epochs + 1):
         order = torch.randperm(len(dataset.train_x), generator=torch_stream(seed, station, "epoch", epoch))
         moves = torch_stream(seed, station, "shift", epoch)
-        loss_sum, right = 0.0, 0
+        loss_sum, right = 0.0, 0.0
         with torch.random.fork_rng():
             torch.manual_seed(stream_key(seed, station, "dropout", epoch) % 2**63)
             for step, index in enumerate(order.split(batch)):
@@ -165,12 +167,14 @@ def fit(
                         f"{station}: the loss is not finite in epoch {epoch}; lower its learning_rate"
                     )
                 loss_sum += loss.item() * len(index)
-                right += int((logits.argmax(1) == y).sum())
+                right += float(goal.scores(logits.detach(), y, spread).sum())
                 if progress is not None:
                     progress(done, f"epoch {epoch} of {epochs}, loss {loss.item():.3f}")
         images = len(dataset.train_x)
         validation = (
-            accuracy(net, dataset.validation_x, dataset.validation_y) if len(dataset.validation_x) else None
+            accuracy(net, dataset.validation_x, dataset.validation_y, goal=goal)
+            if len(dataset.validation_x)
+            else None
         )
         records.append(EpochRecord(station, epoch, loss_sum / images, right / images, validation))
         if checkpoint is not None:
@@ -197,24 +201,33 @@ def shifted(x: torch.Tensor, most: int, generator: torch.Generator) -> torch.Ten
     return padded[which, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
 
-def accuracy(net: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 1000) -> float:
-    """Return the fraction of images ``x`` that ``net`` gives their label ``y``.
+def accuracy(
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 1000, goal: Goal | None = None
+) -> float:
+    """Return the mean score of a network: of classes, the fraction of ``x`` that it gives their label ``y``.
+
+    Args:
+        net: the network.
+        x: inputs.
+        y: what is wanted of each.
+        batch: inputs at a time.
+        goal: what the score is; None = what follows from ``y``.
 
     Raises:
         ValueError: if there are no images.
     """
     if not len(x):
         raise ValueError("accuracy of no images is not defined")
-    device = next(net.parameters()).device
-    training = net.training
+    goal, device = goal or Goal(), next(net.parameters()).device
+    spread, training = goal.spread(y), net.training
     net.eval()
     with torch.no_grad():
-        right = sum(
-            int((net(part.to(device)).argmax(1).cpu() == labels).sum())
-            for part, labels in zip(x.split(batch), y.split(batch), strict=True)
+        total = sum(
+            float(goal.scores(net(part.to(device)), wanted.to(device), spread).sum())
+            for part, wanted in zip(x.split(batch), y.split(batch), strict=True)
         )
     net.train(training)
-    return right / len(x)
+    return total / len(x)
 
 
 def _memory_format(net: nn.Module) -> torch.memory_format:

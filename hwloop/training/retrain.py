@@ -21,7 +21,7 @@ from hwloop.datasets import Dataset
 from hwloop.hardware import Hardware, HardwareLayer, network_from_map, on_hardware
 from hwloop.mapping import ConductanceMap
 from hwloop.training.codes import Codes
-from hwloop.training.fit import EpochRecord, Loss, cross_entropy, fit
+from hwloop.training.fit import EpochRecord, Loss, fit
 from hwloop.training.new_devices import NewDevices
 
 STATION = "retraining"
@@ -37,7 +37,7 @@ def retrain(
     *,
     seed: int,
     steps_per_instance: int = STEPS_PER_INSTANCE,
-    loss_of: Loss = cross_entropy,
+    loss_of: Loss | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[ConductanceMap, list[EpochRecord]]:
@@ -55,7 +55,7 @@ def retrain(
         choice: how long and how fast to learn.
         seed: seed of the run.
         steps_per_instance: steps after which new devices are programmed; an epoch begins with new ones.
-        loss_of: gives the loss of a batch.
+        loss_of: gives the loss of a batch; None = that of the dataset's goal.
         checkpoint: file to save to after each epoch and to resume from.
         progress: called with the fraction done and a few words.
 

@@ -249,8 +249,8 @@ def load_recipe_of(run: Path) -> Recipe:
     [
         ("ragged", "training, item 1: [4], those before [3]"),
         ("one", "gives TensorDataset; needed are two data sets"),
-        ("text", "training, item 0: no tensor and class"),
-        ("none", "'own_data_of_a_user' has no factory 'none'"),
+        ("text", "training, item 0: no tensors"),
+        ("none", "'own_data_of_a_user' has no function 'none'"),
     ],
 )
 def test_data_that_a_factory_cannot_give_are_one_line(own_data: Path, factory: str, said: str) -> None:
@@ -269,7 +269,7 @@ def test_data_that_a_factory_cannot_give_are_one_line(own_data: Path, factory: s
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["network.factory=own_data_of_a_user:Both"], "gives tuple; needed is a tensor of logits"),
+        (["network.factory=own_data_of_a_user:Both"], "the network gives tuple; needed is a tensor"),
         (["data.shift=2"], "data.shift: moves images; inputs of shape [2, 20] are none"),
     ],
 )

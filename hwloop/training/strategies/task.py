@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from device_models import torch_stream
 from device_models.crossbar import Wires
 from hwloop import recipe
-from hwloop.datasets import Dataset
+from hwloop.datasets import Dataset, Goal
 from hwloop.hardware import Hardware
 from hwloop.hardware.columns import Columns
 from hwloop.mapping import ConductanceMap
-from hwloop.training.fit import EpochRecord, Loss, cross_entropy
+from hwloop.training.fit import EpochRecord, Loss, plain_loss
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Task:
     def loss(self) -> Loss:
         """The loss of the choice."""
         if self.choice.distill == 0:
-            return cross_entropy
+            return plain_loss(self.dataset.goal)
         if self.teacher is None:
             raise ValueError("retrain.distill needs a teacher, and there is none")
-        return distilled(self.teacher, self.choice.distill, self.choice.temperature)
+        return distilled(self.teacher, self.choice.distill, self.choice.temperature, self.dataset.goal)
 
     def file(self, name: str) -> Path | None:
         """Path of a checkpoint, if there are to be any."""
@@ -95,21 +95,30 @@ class Outcome:
     hardware: Hardware | None = None
 
 
-def distilled(teacher: nn.Module, share: float, temperature: float) -> Loss:
+def distilled(teacher: nn.Module, share: float, temperature: float, goal: Goal | None = None) -> Loss:
     """Return a loss of which a share follows the outputs of a teacher (Hinton et al., 2015, eq. 2 to 4).
 
     Args:
         teacher: digital network; evaluated, not trained.
         share: of the Kullback-Leibler divergence from its softened outputs; the rest is the labels'.
         temperature: that logits are divided by; the divergence is multiplied with its square.
+        goal: whose loss the rest is; None = what follows from the labels. Where targets are no classes,
+            outputs follow the teacher's by their squared difference.
     """
     teacher.eval()
+    labels_of = plain_loss(goal or Goal())
 
     def loss(images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            wanted = F.log_softmax(teacher(images) / temperature, dim=1)
-        found = F.log_softmax(logits / temperature, dim=1)
-        follow = F.kl_div(found, wanted, reduction="batchmean", log_target=True) * temperature**2
-        return share * follow + (1 - share) * F.cross_entropy(logits, labels)
+            taught = teacher(images)
+        if labels.is_floating_point():
+            follow = F.mse_loss(logits, taught)
+        else:
+            found, wanted = (
+                F.log_softmax(outputs.reshape(-1, outputs.shape[-1]) / temperature, dim=1)
+                for outputs in (logits, taught)
+            )
+            follow = F.kl_div(found, wanted, reduction="batchmean", log_target=True) * temperature**2
+        return share * follow + (1 - share) * labels_of(images, logits, labels)
 
     return loss
