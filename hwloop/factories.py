@@ -36,7 +36,7 @@ def module_file(module_name: str) -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
-def imported(module_name: str, name: str) -> Any:
+def imported(module_name: str, name: str, what: str = "function") -> Any:
     """Import a module, that is, run its code, and return a callable of it.
 
     Raises:
@@ -49,7 +49,7 @@ def imported(module_name: str, name: str) -> Any:
             raise ValueError(f"module {module_name!r} cannot be imported ({error})") from error
     found = getattr(module, name, None)
     if not callable(found):
-        raise ValueError(f"{module_name!r} has no function {name!r}")  # noqa: TRY004 - a wrong name
+        raise ValueError(f"{module_name!r} has no {what} {name!r}")  # noqa: TRY004 - a wrong name
     return found
 
 
@@ -60,7 +60,7 @@ def call_factory(module_name: str, name: str) -> Any:
         ValueError: if there is no such module or callable, or it needs arguments. What its code raises is
             its own.
     """
-    factory = imported(module_name, name)
+    factory = imported(module_name, name, "factory")
     try:
         inspect.signature(factory).bind()
     except TypeError as error:

@@ -250,7 +250,7 @@ def load_recipe_of(run: Path) -> Recipe:
         ("ragged", "training, item 1: [4], those before [3]"),
         ("one", "gives TensorDataset; needed are two data sets"),
         ("text", "training, item 0: no tensors"),
-        ("none", "'own_data_of_a_user' has no function 'none'"),
+        ("none", "'own_data_of_a_user' has no factory 'none'"),
     ],
 )
 def test_data_that_a_factory_cannot_give_are_one_line(own_data: Path, factory: str, said: str) -> None:
