@@ -36,7 +36,7 @@ from hwloop.line import Inputs, Run, RunFolder, load_inputs, walk
 from hwloop.line.run_folder import code_digest
 from hwloop.mapping import ConductanceMap, build_map, read_map, write_map
 from hwloop.progress import Progress
-from hwloop.pruning import full_masks
+from hwloop.pruning import own_masks
 from hwloop.quantization import quantize
 from hwloop.recipe import HardwareConfig, Readout, Recipe
 from hwloop.training import accuracy, fit
@@ -175,7 +175,7 @@ def start_from(run: Run, network: str, folder: Path) -> Start:
     teacher = run.network("train")
     dense = network == "dense"
     net = teacher if dense else run.network("prune")
-    masks = full_masks(teacher) if dense else run.masks()
+    masks = own_masks(teacher) if dense else run.masks()
     factory = recipe.network.factory if dense else run.pruned_spec
 
     def on_arrays(clip: float | None, place: Path) -> OnArrays:

@@ -22,6 +22,8 @@ from .layers import to_matrix as to_matrix
 from .layers import windows as windows
 from .masks import prune_by_masks as prune_by_masks
 from .onnx_network import load_onnx as load_onnx
+from .settled import copied as copied
+from .settled import settle as settle
 from .weights import digest as digest
 from .weights import load_weights as load_weights
 from .weights import save_weights as save_weights

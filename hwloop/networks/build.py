@@ -14,6 +14,7 @@ from hwloop.factories import call_factory
 from .factors import factor_layers
 from .layers import NetworkError
 from .onnx_network import load_onnx
+from .settled import settle
 
 _SPEC = re.compile(
     r"(?:(?P<file>[^\[\]\x00-\x1f]+\.onnx)|([A-Za-z_][\w.]*):([A-Za-z_]\w*))"
@@ -80,4 +81,7 @@ def _from_factory(spec: str, module_name: str, factory_name: str, seed: int) -> 
             raise NetworkError(f"network {spec!r}: {error}") from error
     if not isinstance(net, nn.Module):
         raise NetworkError(f"network {spec!r}: gives {type(net).__name__}, not a torch.nn.Module")
-    return net
+    try:
+        return settle(net)
+    except NetworkError as error:
+        raise NetworkError(f"network {spec!r}: {error}") from error

@@ -40,6 +40,8 @@ def save_weights(net: nn.Module, path: str | Path) -> None:
 def load_weights(net: nn.Module, path: str | Path) -> None:
     """Fill ``net`` with the weights of a safetensors file; its checksum is compared where it states one.
 
+    What ``torch.nn.utils.prune`` left as ``weight_orig`` and ``weight_mask`` becomes ``weight``.
+
     Tensors are read only once their names and shapes are those of the network, so that a file of any size
     takes no more memory than the network.
 
@@ -54,8 +56,14 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
         with safetensors.safe_open(str(path), framework="pt") as file:
             stated = (file.metadata() or {}).get("sha256")
             shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            masked = _masked(state, shapes)
             _check_shapes(path, state, shapes)
-            weights = {name: file.get_tensor(name) for name in state}
+            weights = {
+                name: file.get_tensor(f"{name}_orig") * file.get_tensor(f"{name}_mask")
+                if name in masked
+                else file.get_tensor(name)
+                for name in state
+            }
     except FileNotFoundError:
         raise NetworkError(f"{path}: no such file") from None
     except OSError as error:
@@ -69,7 +77,7 @@ def load_weights(net: nn.Module, path: str | Path) -> None:
             raise NetworkError(f"{path}: {name} is {value.dtype}, the network's is {state[name].dtype}")
         if not value.to(state[name].dtype).isfinite().all():
             raise NetworkError(f"{path}: {name} holds values that are not finite")
-    if stated is not None and stated != digest(weights):
+    if stated is not None and not masked and stated != digest(weights):
         raise NetworkError(f"{path}: its checksum differs: the weights were changed; write the file again")
     net.load_state_dict(weights)
 
@@ -91,6 +99,19 @@ def refuse_pickle(path: str | Path) -> None:
             "save it by safetensors.torch.save_file(net.state_dict(), "
             f"{path.with_suffix('.safetensors').name!r})"
         )
+
+
+def _masked(state: Mapping[str, torch.Tensor], shapes: dict[str, list[int]]) -> set[str]:
+    """Return what a file has with a mask beside it; ``shapes`` then has it whole."""
+    masked = {
+        name
+        for name in state
+        if name not in shapes and shapes.get(f"{name}_orig") == shapes.get(f"{name}_mask", ())
+    }
+    for name in masked:
+        shapes[name] = shapes.pop(f"{name}_orig")
+        del shapes[f"{name}_mask"]
+    return masked
 
 
 def _check_shapes(

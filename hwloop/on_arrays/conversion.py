@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,13 @@ from hwloop.networks import (
     Batch,
     NetworkError,
     batches,
+    copied,
     crossbar_layers,
     first_of,
     is_kept_digital,
     keep_digital,
     prune_by_masks,
+    settle,
     to_matrix,
 )
 from hwloop.on_arrays.layer import ArrayLayer
@@ -77,8 +78,9 @@ def convert(
         raise ValueError("calibrate is missing: a batch of training inputs sets the ranges of DACs and ADCs")
     if isinstance(digital, str):
         raise ValueError("digital is a list of names or patterns, not one text")  # noqa: TRY004
-    net = copy.deepcopy(model).eval()
+    net = copied(model).eval()
     keep_digital(net, digital)
+    settle(net)
     if masks is not None:
         prune_by_masks(net, masks)
     layers = crossbar_layers(net)

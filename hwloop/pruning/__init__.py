@@ -25,6 +25,7 @@ from .masks import Masks as Masks
 from .masks import apply_masks as apply_masks
 from .masks import full_masks as full_masks
 from .masks import keep_signs as keep_signs
+from .masks import own_masks as own_masks
 from .masks import without_unused_paths as without_unused_paths
 from .methods import METHODS as METHODS
 from .methods import Method as Method

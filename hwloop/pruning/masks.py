@@ -25,6 +25,11 @@ def full_masks(net: nn.Module) -> Masks:
     }
 
 
+def own_masks(net: nn.Module) -> Masks:
+    """Return the masks that a network's own zeros are: True wherever a weight is not zero."""
+    return {name: to_matrix(layer).detach() != 0 for name, layer in crossbar_layers(net).items()}
+
+
 def apply_masks(net: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     """Set pruned weights to zero, and with them the bias of every column that has no weight left.
 

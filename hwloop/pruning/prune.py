@@ -23,7 +23,7 @@ from hwloop.pruning.course import Course, Sets, project
 from hwloop.pruning.gates import gated
 from hwloop.pruning.groups import Connections, Groups
 from hwloop.pruning.lasso import group_lasso
-from hwloop.pruning.masks import Masks, apply_masks, full_masks, keep_signs, without_unused_paths
+from hwloop.pruning.masks import Masks, apply_masks, full_masks, keep_signs, own_masks, without_unused_paths
 from hwloop.pruning.methods import METHODS, Method, Shape, constraint_set, counts, shapes
 from hwloop.pruning.purify import GroupKind, purify
 from hwloop.pruning.ranks import Factored
@@ -98,7 +98,7 @@ def prune(
     keep = checked_keep(net, choice, array_shape)
     clipping = choice.method == "group-scissor" and choice.rank_error is not None
     if not (keep or clipping):
-        return Pruned(net, {}, full_masks(net), {}, [])
+        return Pruned(net, {}, own_masks(net), {}, [])
     rounds = choice.rounds * choice.epochs_per_round
     if method.optimiser == "scratch":
         rounds += dense_epochs
@@ -119,9 +119,11 @@ def prune(
     ranks = _scissor(course, every, keep, choice) if choice.method == "group-scissor" else {}
     sets = {name: constraint_set(kept, every[name], method.ternary) for name, kept in keep.items()}
     sets = {name: one for name, one in sets.items() if one.sets}
+    # A network that begins anew has no zeros of its own; others keep theirs.
+    own = full_masks(net) if method.optimiser == "scratch" else own_masks(net)
     _drive(course, sets, keep, every, method, choice)
     kept = project(net, course.matrices, sets, course.image_shape)
-    masks = full_masks(net)
+    masks = own
     lasso = {name: course.matrices[name] for name in masks} if method.optimiser == "lasso" else {}
     masks |= {name: masks[name] & (matrix != 0) for name, matrix in (lasso | kept).items()}
     masks = _without_dead_paths(course, masks)

@@ -64,7 +64,8 @@ def worst_voltage_loss(conductance_map: ConductanceMap, wires: Wires) -> Voltage
     Raises:
         ValueError: if the map is not programmed.
     """
-    totals = {name: _actual(layer).sum(dim=(1, 2, 3, 4)) for name, layer in conductance_map.layers.items()}
+    layers = {name: layer for name, layer in conductance_map.layers.items() if layer.tiles}
+    totals = {name: _actual(layer).sum(dim=(1, 2, 3, 4)) for name, layer in layers.items()}
     name = max(totals, key=lambda name: float(totals[name].max()))
     layer, tile = conductance_map.layers[name], int(totals[name].argmax())
     part = int(_actual(layer)[tile].sum(dim=(0, 2, 3)).argmax())

@@ -12,9 +12,19 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations as torch_parametrizations
+from torch.nn.utils import prune as torch_prune
 
+from hwloop import convert
 from hwloop.line import RunFolder, load_inputs
-from hwloop.networks import NetworkError, crossbar_layers, load_weights, prune_by_masks, to_matrix
+from hwloop.networks import (
+    NetworkError,
+    build_network,
+    crossbar_layers,
+    load_weights,
+    prune_by_masks,
+    to_matrix,
+)
 from hwloop.recipe import Recipe, RecipeError, load_recipe, with_setting
 from tests.line.test_cli import failed_with_one_line, hwloop
 from tests.line.tiny import write_digits
@@ -278,3 +288,49 @@ def test_what_no_loss_takes_is_said_before_training(own_data: Path, settings: li
     words = [word for text in given for word in ("--set", text)]
     failed = hwloop("run", "--network", "own_data_of_a_user:net", *words, "--out", "r")
     assert said in failed_with_one_line(failed)
+
+
+@pytest.mark.parametrize("form", ["zeros", "orig and mask"])
+def test_zeros_of_the_users_own_stay_pruned_through_training_on_levels(folder: Path, form: str) -> None:
+    state = _net().state_dict()
+    tensors, kept = {}, {}
+    for name, value in state.items():
+        if value.ndim == 2:
+            mask = value.abs() > value.abs().flatten().kthvalue(int(0.8 * value.numel())).values
+            kept[name.removesuffix(".weight")] = mask.T
+            if form == "zeros":
+                tensors[name] = value * mask
+            else:
+                tensors |= {f"{name}_orig": value, f"{name}_mask": mask.float()}
+        else:
+            tensors[name] = value
+    safetensors.torch.save_file(tensors, folder / "w.safetensors")
+    settings = ("data.name=digits.npz", "data.validation=50", "quantize.epochs=1")
+    words = [word for text in settings for word in ("--set", text)]
+    prune = ["prune", "own_net_of_a_user:net", "--weights", "w.safetensors", *words, "--out", "a"]
+    assert hwloop(*prune).exit_code == 0
+    assert hwloop("map", "a").exit_code == 0
+    codes = safetensors.torch.load_file(folder / "a/stations/quantize/codes.safetensors")
+    assert all(torch.equal(codes[name] != 0, mask) for name, mask in kept.items())
+
+
+def masked() -> nn.Module:
+    net = _net()
+    torch_prune.l1_unstructured(net[1], "weight", amount=0.5)
+    net(torch.rand(2, 64))
+    return net
+
+
+def with_norm() -> nn.Module:
+    net = _net()
+    net[1] = torch_parametrizations.weight_norm(net[1])
+    return net
+
+
+def test_masks_of_torch_are_kept_and_weights_made_anew_are_refused() -> None:
+    net = build_network("tests.line.test_own_network:masked")
+    assert int((net[1].weight == 0).sum()) == 512
+    analog = convert(masked(), {"rows": 16, "cols": 16}, calibrate=torch.rand(4, 64))
+    assert int((analog.state_dict()["1.weight"] == 0).sum()) == 512
+    with pytest.raises(NetworkError, match=r"layer 1: WeightNorm makes its weight anew.*remove_param"):
+        build_network("tests.line.test_own_network:with_norm")
