@@ -235,7 +235,7 @@ def _training(record: EpochRecord) -> str:
 
 def _adc_panel(axes: Axes, layer: str, histogram: AdcHistogram) -> None:
     counts = np.asarray(histogram.counts, dtype=float)
-    share = counts / counts.sum()
+    share = counts / max(1, counts.sum())  # a layer without arrays has none
     width = max(1, len(share) // 128)
     padded = np.pad(share, (0, -len(share) % width)).reshape(-1, width).sum(axis=1)
     left = np.arange(len(padded)) * width
