@@ -3,6 +3,7 @@
 from .chosen import card_of as card_of
 from .chosen import largest_codes as largest_codes
 from .chosen import make_wires as make_wires
+from .chosen import not_simulated as not_simulated
 from .execution import HardwareLayer as HardwareLayer
 from .execution import calibrate_inputs as calibrate_inputs
 from .execution import network_from_map as network_from_map

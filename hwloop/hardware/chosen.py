@@ -12,6 +12,7 @@ from hwloop.mapping import ChipWires, largest_code
 from hwloop.recipe import HardwareConfig, RecipeError
 
 Chosen = TypeVar("Chosen", bound=Wires)
+_LEFT_OUT = ("flicker_noise", "telegraph_noise", "iv", "pulse")
 _WIRES = {"node", "cell", "wire", "driver", "sense"}
 
 
@@ -34,6 +35,14 @@ def card_of(choice: HardwareConfig) -> DeviceCard:
     except ValueError as error:
         raise RecipeError(f"hardware.slices: {error}") from error
     return card
+
+
+def not_simulated(card: DeviceCard) -> list[str]:
+    """Return the sections of a card that simulated arrays leave out.
+
+    They are noise with a memory, non-linear cells, and programming pulse by pulse.
+    """
+    return [name for name in _LEFT_OUT if getattr(card, name) is not None]
 
 
 def largest_codes(choice: HardwareConfig, card: DeviceCard, layers: Iterable[str]) -> dict[str, int]:

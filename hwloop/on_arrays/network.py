@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from hwloop.hardware import FastHardware, Hardware, make_wires, network_from_map
+from hwloop.hardware import FastHardware, Hardware, make_wires, network_from_map, not_simulated
 from hwloop.mapping import ConductanceMap, write_map
 from hwloop.networks import batch_norms
 from hwloop.on_arrays.layer import ArrayLayer, as_network
@@ -168,8 +168,8 @@ class NetworkOnArrays(nn.Module):
 
     @property
     def not_simulated(self) -> list[str]:
-        """What the card says that ``eval()`` does not simulate."""
-        return []
+        """Sections of the card that ``eval()`` on simulated arrays leaves out."""
+        return [] if self._attached else not_simulated(self._start.card)
 
     def save(self, path: str | Path) -> None:
         """Write the map, with what the chip holds if one is programmed; :func:`load` and commands read it.

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import hwloop
+from device_models.card import card_names, load_card
 from hwloop.datasets import load_dataset
 from hwloop.hardware import (
     FastHardware,
@@ -518,3 +519,11 @@ def test_what_cannot_be_calibrated_or_written_is_one_line() -> None:
     analog.network.fc2.weight.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="layer fc2: weights are not finite"):
         analog.program(0)
+
+
+def test_what_of_the_card_is_not_simulated_is_said(tmp_path: Path) -> None:
+    names = [name for name in card_names() if load_card(name).iv is not None]
+    analog = converted(hardware=hwloop.HardwareConfig(card=names[0], rows=16, cols=16))
+    assert "iv" in analog.summary().not_simulated
+    assert "not simulated of the card: " in str(analog.summary())
+    assert analog.attach(IdealHardware()).not_simulated == []
