@@ -20,6 +20,8 @@ from hwloop.networks import (
     feed,
     from_matrix,
     keep_digital,
+    put_in_place,
+    weight_names,
     windows,
 )
 
@@ -98,8 +100,7 @@ def on_hardware(net: nn.Module, hardware: Hardware, images_at_once: int | None =
     """
     copied = copy.deepcopy(net)
     for name, layer in crossbar_layers(copied).items():
-        parent, _, child = name.rpartition(".")
-        setattr(copied.get_submodule(parent), child, HardwareLayer(name, layer, hardware))
+        put_in_place(copied, layer, HardwareLayer(name, layer, hardware))
     return copied if images_at_once is None else _InParts(copied, images_at_once)
 
 
@@ -120,7 +121,7 @@ def network_from_map(net: nn.Module, conductance_map: ConductanceMap) -> nn.Modu
     keep_digital(copied, map(glob.escape, kept))
     layers = crossbar_layers(copied)
     state = copied.state_dict()
-    digital = state.keys() - {f"{name}.weight" for name in layers}
+    digital = state.keys() - weight_names(copied)
     different = (layers.keys() ^ conductance_map.layers) | (digital ^ conductance_map.digital.keys())
     if different:
         raise ValueError(f"the conductance map is of another network: {min(different)} is not in both")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from device_models.card import DeviceCard
-from hwloop.networks import CrossbarLayer, crossbar_layers
+from hwloop.networks import CrossbarLayer, crossbar_layers, weight_names
 
 from .conductance_map import ConductanceMap, Encoding, LayerMap
 from .encoding import Cells, encode
@@ -77,7 +77,7 @@ def build_map(
             *input_scales[name],
             **(held | dict((of_layer or {}).get(name, {}))),
         )
-    weights = {f"{name}.weight" for name in layers}
+    weights = weight_names(net)
     digital = {
         name: value.detach().cpu().clone() for name, value in net.state_dict().items() if name not in weights
     }

@@ -17,8 +17,10 @@ from .layers import crossbar_layers as crossbar_layers
 from .layers import from_matrix as from_matrix
 from .layers import is_kept_digital as is_kept_digital
 from .layers import keep_digital as keep_digital
+from .layers import put_in_place as put_in_place
 from .layers import record_inputs as record_inputs
 from .layers import to_matrix as to_matrix
+from .layers import weight_names as weight_names
 from .layers import windows as windows
 from .masks import prune_by_masks as prune_by_masks
 from .onnx_network import load_onnx as load_onnx

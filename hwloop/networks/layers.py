@@ -78,6 +78,20 @@ def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
     return layers
 
 
+def put_in_place(net: nn.Module, layer: nn.Module, by: nn.Module) -> None:
+    """Put ``by`` in all places of ``net``, in place, where it has a layer, under whatever names."""
+    for parent in list(net.modules()):
+        for child, module in parent._modules.items():
+            if module is layer and parent is not by:
+                parent._modules[child] = by
+
+
+def weight_names(net: nn.Module) -> set[str]:
+    """Return how the state of ``net`` calls the weights of crossbar layers, each by all of its names."""
+    weights = {id(layer.weight) for layer in crossbar_layers(net).values()}
+    return {name for name, value in net.named_parameters(remove_duplicate=False) if id(value) in weights}
+
+
 def keep_digital(net: nn.Module, patterns: Iterable[str]) -> None:
     """Mark layers of ``net``, and of copies of it, that stay digital although arrays could hold them.
 

@@ -22,6 +22,7 @@ from hwloop.networks import (
     is_kept_digital,
     keep_digital,
     prune_by_masks,
+    put_in_place,
     settle,
     to_matrix,
 )
@@ -165,9 +166,5 @@ def _on_arrays(
             raise NetworkError(
                 f"the network is one {type(layer).__name__}; put it into a torch.nn.Sequential"
             )
-        on_arrays = ArrayLayer(name, layer, conductance_map.layers[name])
-        for parent in list(placed.modules()):
-            for child, module in parent._modules.items():
-                if module is layer and parent is not on_arrays:
-                    parent._modules[child] = on_arrays
+        put_in_place(placed, layer, ArrayLayer(name, layer, conductance_map.layers[name]))
     return NetworkOnArrays(placed, conductance_map, choice, seed)

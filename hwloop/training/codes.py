@@ -72,7 +72,9 @@ class Codes:
             name: _with_codes(self._map.layers[name], self.matrix(name), levels) for name in self._holders
         }
         state = running.state_dict()
-        for name in self._holders:
+        held = list(self._holders.values())
+        places = [name for name, module in running.named_modules(remove_duplicate=False) if module in held]
+        for name in places:
             prefix = f"{name}.layer."
             for key in [key for key in state if key.startswith(prefix)]:
                 state[f"{name}.{key.removeprefix(prefix)}"] = state.pop(key)

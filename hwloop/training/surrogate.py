@@ -34,6 +34,7 @@ from hwloop.networks import (
     crossbar_layers,
     feed,
     from_matrix,
+    put_in_place,
     to_matrix,
     windows,
 )
@@ -308,9 +309,8 @@ def surrogate_network(net: nn.Module, conductance_map: ConductanceMap, arrays: A
         arrays: what all layers have in common.
     """
     for name, layer in crossbar_layers(net).items():
-        parent, _, child = name.rpartition(".")
         surrogate = SurrogateLayer(name, layer, conductance_map.layers[name], arrays)
-        setattr(net.get_submodule(parent), child, surrogate)
+        put_in_place(net, layer, surrogate)
     return net
 
 

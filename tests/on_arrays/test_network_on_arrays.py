@@ -527,3 +527,30 @@ def test_what_of_the_card_is_not_simulated_is_said(tmp_path: Path) -> None:
     assert "iv" in analog.summary().not_simulated
     assert "not simulated of the card: " in str(analog.summary())
     assert analog.attach(IdealHardware()).not_simulated == []
+
+
+class UsesALayerTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.second = self.first
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.second(torch.relu(self.first(x))))
+
+
+def test_a_layer_under_two_names_is_on_one_set_of_arrays_that_both_read(tmp_path: Path) -> None:
+    net, x = UsesALayerTwice(), torch.rand(5, 8)
+    analog = hwloop.convert(net, SMALL, calibrate=x)
+    assert list(analog.state_dict()) == list(net.state_dict())
+    assert list(analog.map.layers) == ["first", "out"]
+    with torch.no_grad():
+        assert close(analog.attach(IdealHardware())(x), analog.to_digital()(x))
+    analog.attach(None).train()(x).sum().backward()
+    torch.optim.SGD(analog.parameters(), 0.1).step()
+    plain = analog.to_digital()
+    assert plain.first is plain.second
+    analog.eval().program(0).save(tmp_path / "maps.h5")
+    with torch.no_grad():
+        assert torch.equal(hwloop.load(tmp_path / "maps.h5", UsesALayerTwice())(x), analog.program(0)(x))
