@@ -61,15 +61,15 @@ class ArrayLayer(nn.Module):
         """Return the layer's output, of the shape and type that the layer itself would give."""
         with torch.autocast(input.device.type, enabled=False):
             if self.training and self.quick is not None:
-                return self._train(self.quick, self._clamped(input, torch.float32)).to(input.dtype)
+                return self._train(self.quick, input.to(torch.float32)).to(input.dtype)
             if self.hardware is None:
                 raise RuntimeError("nothing is programmed: program(chip) draws a chip and writes it")
-            x = self._clamped(input, self.layer.weight.dtype)
+            x = input.to(self.layer.weight.dtype)
+            if (
+                self.training
+            ):  # gradients end where inputs saturate the DAC, whose reading that does not change
+                x = x.clamp(self._low, self._high)
             return HardwareLayer(self.name, self.layer, self.hardware)(x).to(input.dtype)
-
-    def _clamped(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """End gradients where inputs saturate the DAC, whose reading that does not change."""
-        return x.to(dtype).clamp(self._low, self._high)
 
     def _train(self, quick: nn.Module, x: torch.Tensor) -> torch.Tensor:
         one = isinstance(self.layer, nn.Conv2d) and x.ndim == 3
