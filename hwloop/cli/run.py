@@ -216,8 +216,13 @@ def _choose(
 
 def _walk(recipe: Recipe, out: Path, until: str, fresh: bool = False) -> None:
     from hwloop.line import Run, RunFolder, load_inputs, walk
+    from hwloop.networks import digital_modules
 
     inputs = load_inputs(recipe)
+    if digital := digital_modules(inputs.network()):
+        named = [f"{name or 'the network itself'} ({kind})" for name, kind in digital.items()]
+        more = f" and {len(named) - 8} more" if len(named) > 8 else ""
+        note(f"digital: {', '.join(named[:8])}{more}")
     folder = RunFolder.create(out, recipe, fresh)
     with resumable(), TerminalProgress() as progress:
         walk(Run(folder, inputs, progress), until)

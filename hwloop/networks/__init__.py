@@ -14,6 +14,7 @@ from .layers import NetworkError as NetworkError
 from .layers import batch_norms as batch_norms
 from .layers import bias_of as bias_of
 from .layers import crossbar_layers as crossbar_layers
+from .layers import digital_modules as digital_modules
 from .layers import from_matrix as from_matrix
 from .layers import is_kept_digital as is_kept_digital
 from .layers import keep_digital as keep_digital

@@ -45,10 +45,11 @@ def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
 def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
     """Return the layers that go onto crossbars, by dotted name, in the order in which they are defined.
 
-    Layers that :func:`keep_digital` has marked are not among them.
+    Layers that :func:`keep_digital` has marked are not among them. Whatever else has parameters, of whatever
+    kind, is digital.
 
     Raises:
-        NetworkError: naming every layer that has weights of a kind that no station knows.
+        NetworkError: naming convolutions with other padding than zeros, or layers that share a weight.
     """
     layers: dict[str, CrossbarLayer] = {}
     faults: list[str] = []
@@ -60,11 +61,9 @@ def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
             layers[name] = module
             if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
                 faults.append(f"{name} (padding_mode {module.padding_mode!r})")
-        elif not isinstance(module, DIGITAL_LAYERS) and any(True for _ in module.parameters(recurse=False)):
-            faults.append(f"{name or 'the network itself'} ({type(module).__name__})")
     if faults:
         raise NetworkError(
-            f"unsupported layers: {', '.join(faults)}; crossbars hold Linear and Conv2d with zero padding"
+            f"unsupported layers: {', '.join(faults)}; arrays pad with zeros; keep such layers digital"
         )
     if not layers:
         raise NetworkError("the network has no Linear or Conv2d layer")
@@ -76,6 +75,18 @@ def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
                 f"{other} and {name} share one weight; crossbar layers must each have their own"
             )
     return layers
+
+
+def digital_modules(net: nn.Module) -> dict[str, str]:
+    """Return the modules, but norms, whose parameters digital logic works with: their kind, by name."""
+    on_arrays = {id(layer) for layer in crossbar_layers(net).values()}
+    return {
+        name: type(module).__name__
+        for name, module in net.named_modules()
+        if id(module) not in on_arrays
+        and not isinstance(module, DIGITAL_LAYERS)
+        and any(True for _ in module.parameters(recurse=False))
+    }
 
 
 def put_in_place(net: nn.Module, layer: nn.Module, by: nn.Module) -> None:

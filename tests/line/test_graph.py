@@ -180,8 +180,8 @@ def test_what_cannot_be_followed_is_named(forward, layers, words):
 
 
 def test_a_network_with_another_kind_of_weights_or_images_is_named():
-    with pytest.raises(NetworkError, match="ConvTranspose2d"):
-        trace(nn.Sequential(nn.ConvTranspose2d(1, 1, 2)), (1, 8, 8))
+    with pytest.raises(NetworkError, match="cannot be followed at 0"):
+        trace(nn.Sequential(nn.ConvTranspose2d(1, 1, 2), nn.Conv2d(1, 1, 2)), (1, 8, 8))
     with pytest.raises(NetworkError, match="cannot be traced"):
         trace(lenet(), (3, 28, 28))
 

@@ -12,6 +12,7 @@ from hwloop.networks import (
     NetworkError,
     build_network,
     crossbar_layers,
+    digital_modules,
     from_matrix,
     lenet,
     load_weights,
@@ -20,10 +21,6 @@ from hwloop.networks import (
     to_matrix,
 )
 from tests.line.small import small_network
-
-
-def recurrent():
-    return nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4), nn.ConvTranspose2d(1, 1, 2))
 
 
 def a_number():
@@ -120,28 +117,22 @@ def test_a_spec_that_gives_no_network_is_named_with_its_fault(spec, words):
         build_network(spec)
 
 
-def test_all_layers_that_cannot_be_mapped_are_named_at_once():
-    with pytest.raises(NetworkError, match=r"1 \(LSTM\), 2 \(ConvTranspose2d\)"):
-        crossbar_layers(build_network("tests.line.test_networks:recurrent"))
-
-
-def test_a_subclass_may_compute_something_else_and_is_named():
-    class Doubled(nn.Linear):
+def test_layers_that_no_array_computes_stay_digital_and_are_listed():
+    class Doubled(nn.Linear):  # may compute anything with its weight
         def forward(self, x):
             return 2 * super().forward(x)
 
-    with pytest.raises(NetworkError, match="Doubled"):
-        crossbar_layers(nn.Sequential(Doubled(2, 2)))
-
-
-def test_parameters_of_a_container_padding_modes_and_shared_weights_are_named():
     class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
             self.inner, self.gain = nn.Linear(2, 2), nn.Parameter(torch.ones(2))
 
-    with pytest.raises(NetworkError, match="the network itself"):
-        crossbar_layers(Scaled())
+    net = nn.Sequential(Scaled(), nn.LSTM(2, 2), nn.BatchNorm1d(2), Doubled(2, 2), nn.Embedding(3, 2))
+    assert list(crossbar_layers(net)) == ["0.inner"]
+    assert digital_modules(net) == {"0": "Scaled", "1": "LSTM", "3": "Doubled", "4": "Embedding"}
+
+
+def test_padding_modes_and_shared_weights_are_named():
     with pytest.raises(NetworkError, match="padding_mode 'reflect'"):
         crossbar_layers(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")))
     tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
