@@ -20,6 +20,7 @@ from hwloop.networks import (
     feed,
     from_matrix,
     keep_digital,
+    no_shortcut,
     put_in_place,
     weight_names,
     windows,
@@ -43,6 +44,7 @@ class HardwareLayer(nn.Module):
     def __init__(self, name: str, layer: CrossbarLayer, hardware: Hardware) -> None:
         super().__init__()
         self.name, self.layer, self.hardware = name, layer, hardware
+        self.register_forward_pre_hook(no_shortcut)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output, of the shape that the layer itself would give."""

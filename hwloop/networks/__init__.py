@@ -18,6 +18,7 @@ from .layers import digital_modules as digital_modules
 from .layers import from_matrix as from_matrix
 from .layers import is_kept_digital as is_kept_digital
 from .layers import keep_digital as keep_digital
+from .layers import no_shortcut as no_shortcut
 from .layers import put_in_place as put_in_place
 from .layers import record_inputs as record_inputs
 from .layers import to_matrix as to_matrix

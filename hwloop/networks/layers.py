@@ -77,6 +77,14 @@ def crossbar_layers(net: nn.Module) -> dict[str, CrossbarLayer]:
     return layers
 
 
+def no_shortcut(_module: nn.Module, _inputs: object) -> None:
+    """Do nothing: a hook on what stands for a layer, for torch's fused paths to see.
+
+    ``nn.TransformerEncoderLayer`` in evaluation multiplies with the weights of its layers by itself, past the
+    arrays, unless something in it has a hook.
+    """
+
+
 def digital_modules(net: nn.Module) -> dict[str, str]:
     """Return the modules, but norms, whose parameters digital logic works with: their kind, by name."""
     on_arrays = {id(layer) for layer in crossbar_layers(net).values()}

@@ -9,7 +9,7 @@ from torch import nn
 
 from hwloop.hardware import Hardware, HardwareLayer
 from hwloop.mapping import LayerMap
-from hwloop.networks import CrossbarLayer
+from hwloop.networks import CrossbarLayer, no_shortcut
 
 _HOOKS = (
     "_forward_hooks",
@@ -47,6 +47,7 @@ class ArrayLayer(nn.Module):
         self._quick: list[nn.Module] = []
         for kind in _HOOKS:  # they see what the network's layer sees, and once
             vars(self)[kind], vars(layer)[kind] = vars(layer)[kind], vars(self)[kind]
+        self.register_forward_pre_hook(no_shortcut)
 
     @property
     def quick(self) -> nn.Module | None:

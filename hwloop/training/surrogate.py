@@ -34,6 +34,7 @@ from hwloop.networks import (
     crossbar_layers,
     feed,
     from_matrix,
+    no_shortcut,
     put_in_place,
     to_matrix,
     windows,
@@ -101,6 +102,7 @@ class SurrogateLayer(nn.Module):
                 "retrain with strategy hardware"
             )
         self.name, self.layer, self._mapped, self._arrays = name, layer, mapped, arrays
+        self.register_forward_pre_hook(no_shortcut)
         card = arrays.card
         self.levels = LevelSet(mapped.weight_per_siemens * card.g_step, card.levels)
         self._found = resolution(mapped, card.levels, arrays.readout, idle=card.idle_steps)

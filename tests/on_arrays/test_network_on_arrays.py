@@ -554,3 +554,26 @@ def test_a_layer_under_two_names_is_on_one_set_of_arrays_that_both_read(tmp_path
     analog.eval().program(0).save(tmp_path / "maps.h5")
     with torch.no_grad():
         assert torch.equal(hwloop.load(tmp_path / "maps.h5", UsesALayerTwice())(x), analog.program(0)(x))
+
+
+def test_torchs_fused_transformer_does_not_go_past_the_arrays() -> None:
+    class Counting(IdealHardware):
+        reads = 0
+
+        def read(self, layer: str, inputs: torch.Tensor) -> torch.Tensor:
+            self.reads += 1
+            return super().read(layer, inputs)
+
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
+    net = nn.Sequential(nn.Embedding(11, 16), block, nn.Linear(16, 11)).eval()
+    x, hardware = torch.randint(0, 11, (4, 7)), Counting()
+    analog = hwloop.convert(net, SMALL, calibrate=x).attach(hardware)
+    with torch.no_grad():
+        found = analog(x)
+        assert hardware.reads == len(analog.map.layers)
+        assert close(found, analog.to_digital()(x))
+        by_hand = Counting()
+        by_hand.program(analog.map)
+        on_hardware(network_from_map(net, analog.map), by_hand).eval()(x)
+    assert by_hand.reads == hardware.reads
